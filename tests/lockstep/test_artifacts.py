@@ -1,0 +1,262 @@
+"""The store, the server and the client against honest and hostile sources."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+import requests
+from typing_extensions import override
+
+from lockstep.artifacts.fetch import Fetcher
+from lockstep.artifacts.kinds import Expected, Kind
+from lockstep.artifacts.server import Server
+from lockstep.artifacts.store import CHUNK_BYTES, Store
+from lockstep.errors import (
+    ArtifactError,
+    ArtifactUnavailable,
+    ConfigurationError,
+    NotServed,
+    Redirected,
+    RootMismatch,
+    SourceUnreachable,
+    TooLong,
+    TooShort,
+)
+
+DATA = bytes(range(256)) * 9
+ROOT = hashlib.sha256(DATA).digest()
+
+
+def expected(data: bytes = DATA) -> Expected:
+    root = hashlib.sha256(data).digest()
+    return Expected(
+        Kind.DATA,
+        root,
+        len(data),
+        len(data),
+        lambda got: hashlib.sha256(got).digest() == root,
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "artifacts"))
+
+
+@pytest.fixture
+def server(store: Store) -> Iterator[Server]:
+    with closing(Server(store, "127.0.0.1:0")) as running:
+        running.start()
+        yield running
+
+
+@pytest.fixture
+def fetcher() -> Iterator[Fetcher]:
+    with closing(Fetcher()) as client:
+        yield client
+
+
+def test_what_was_put_is_read_back(store: Store) -> None:
+    store.put(Kind.DATA, ROOT, DATA)
+    assert store.get(expected()) == DATA
+    assert store.has(Kind.DATA, ROOT)
+    assert not store.has(Kind.STATE, ROOT)
+    assert store.roots(Kind.DATA) == [ROOT]
+    assert store.size(Kind.DATA, ROOT) == len(DATA)
+
+
+def test_memory_holds_artifacts_like_a_disk() -> None:
+    store = Store("memory://bucket/artifacts")
+    store.put(Kind.LEAVES, ROOT, DATA)
+    assert store.roots(Kind.LEAVES) == [ROOT]
+    assert b"".join(store.chunks(Kind.LEAVES, ROOT)) == DATA
+
+
+def test_an_absent_artifact_is_named(store: Store) -> None:
+    with pytest.raises(NotServed, match=f"data/{ROOT.hex()}"):
+        store.get(expected())
+
+
+@pytest.mark.parametrize(
+    ("stored", "error"),
+    [(DATA[:-1], TooShort), (DATA + b"x", TooLong), (DATA[::-1], RootMismatch)],
+)
+def test_a_damaged_disk_is_noticed(
+    store: Store, stored: bytes, error: type[ArtifactError]
+) -> None:
+    store.put(Kind.DATA, ROOT, stored)
+    with pytest.raises(error):
+        store.get(expected())
+
+
+def test_an_unknown_driver_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="cannot keep artifacts"):
+        Store("nosuchthing://bucket")
+
+
+@pytest.mark.network
+def test_a_served_artifact_arrives(
+    store: Store, server: Server, fetcher: Fetcher
+) -> None:
+    large = bytes(3 * CHUNK_BYTES + 17)
+    wanted = expected(large)
+    store.put(Kind.DATA, wanted.root, large)
+    assert fetcher.fetch(wanted, [server.url]) == large
+
+
+@pytest.mark.network
+def test_the_server_answers_roots_and_nothing_else(
+    store: Store, server: Server
+) -> None:
+    store.put(Kind.DATA, ROOT, DATA)
+    good = f"{server.url}/data/{ROOT.hex()}"
+    assert requests.get(good, timeout=10).content == DATA
+    head = requests.head(good, timeout=10)
+    assert (head.status_code, head.headers["Content-Length"]) == (200, str(len(DATA)))
+    part = requests.get(good, headers={"Range": "bytes=0-9"}, timeout=10)
+    assert (part.status_code, len(part.content)) == (200, len(DATA))
+    assert requests.post(good, timeout=10).status_code == 405
+    for path in (
+        "",
+        "data",
+        f"data/{ROOT.hex().upper()}",
+        f"data/{ROOT.hex()}.new",
+        "data/" + "0" * 64,
+        f"secrets/{ROOT.hex()}",
+        f"data/../data/{ROOT.hex()[:-1]}",
+        "data/..%2f..%2fkey",
+    ):
+        assert requests.get(f"{server.url}/{path}", timeout=10).status_code == 404, path
+
+
+@pytest.mark.network
+def test_an_address_in_use_is_named(server: Server, store: Store) -> None:
+    with pytest.raises(ConfigurationError, match="choose another port"):
+        Server(store, server.url.removeprefix("http://"))
+
+
+@pytest.mark.parametrize("bind", ["nowhere", "127.0.0.1", "127.0.0.1:port", ":80x"])
+def test_a_malformed_address_is_named(store: Store, bind: str) -> None:
+    with pytest.raises(ConfigurationError, match="expected host:port"):
+        Server(store, bind)
+
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+def headers(handler: BaseHTTPRequestHandler, status: int, **fields: str) -> None:
+    handler.send_response(status)
+    for name, value in fields.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.end_headers()
+
+
+def sends(body: bytes, **fields: str) -> Answer:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        headers(handler, 200, **fields)
+        handler.wfile.write(body)
+
+    return answer
+
+
+def redirects(handler: BaseHTTPRequestHandler) -> None:
+    headers(handler, 302, Location="http://127.0.0.1:1/elsewhere")
+
+
+@contextmanager
+def source(answer: Answer) -> Iterator[str]:
+    """A source that answers every request by `answer`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            try:
+                answer(self)
+            except (BrokenPipeError, ConnectionResetError):
+                self.close_connection = True  # refused early: the point of the test
+
+        @override
+        def log_message(self, *arguments: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.server_port}"
+        finally:
+            listening.shutdown()
+            thread.join()
+
+
+HOSTILE: dict[str, tuple[Answer, type[ArtifactError]]] = {
+    "announces too much": (sends(b"", Content_Length="99999999999"), TooLong),
+    "announces too little": (sends(b"", Content_Length="3"), TooShort),
+    "sends too much": (sends(DATA + bytes(1 << 22)), TooLong),
+    "sends too little": (sends(DATA[:-1]), TooShort),
+    "breaks off": (
+        sends(DATA[:9], Content_Length=str(len(DATA))),
+        SourceUnreachable,
+    ),
+    "sends other bytes": (sends(DATA[::-1]), RootMismatch),
+    "redirects": (redirects, Redirected),
+    "fails": (lambda handler: headers(handler, 500), NotServed),
+    "has nothing": (lambda handler: headers(handler, 404), NotServed),
+    "compresses": (sends(b"\x1f\x8b", Content_Encoding="gzip"), NotServed),
+}
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_source_is_refused_by_name(fetcher: Fetcher, case: str) -> None:
+    answer, error = HOSTILE[case]
+    with source(answer) as url, pytest.raises(error):
+        fetcher.fetch_from(expected(), url)
+
+
+@pytest.mark.network
+def test_the_next_source_is_asked(
+    store: Store, server: Server, fetcher: Fetcher
+) -> None:
+    store.put(Kind.DATA, ROOT, DATA)
+    with source(redirects) as hostile:
+        assert fetcher.fetch(expected(), [hostile, "", server.url]) == DATA
+
+
+@pytest.mark.network
+def test_when_nobody_serves_every_failure_is_told(
+    server: Server, fetcher: Fetcher
+) -> None:
+    with source(redirects) as hostile, pytest.raises(ArtifactUnavailable) as caught:
+        fetcher.fetch(expected(), [hostile, server.url, "http://127.0.0.1:1"])
+    assert [type(failure) for failure in caught.value.failures] == [
+        Redirected,
+        NotServed,
+        SourceUnreachable,
+    ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "ftp://host",
+        "file:///etc/passwd",
+        "http://",
+        "http://user:password@host",
+        "http://host/?q=",
+        "http://[::1",
+        "http://host#f",
+    ],
+)
+def test_only_plain_web_addresses_are_asked(fetcher: Fetcher, url: str) -> None:
+    with pytest.raises(SourceUnreachable, match="is not a source"):
+        fetcher.fetch_from(expected(), url)
+
+
+def test_an_absurd_size_is_never_fetched(fetcher: Fetcher) -> None:
+    huge = Expected(Kind.DATA, ROOT, 0, 1 << 50, lambda _: True)
+    with pytest.raises(TooLong, match="are never fetched"):
+        fetcher.fetch_from(huge, "http://127.0.0.1:1")
