@@ -1,0 +1,92 @@
+/* What the per-ISA variants, the dispatcher and the thread pool share.
+ *
+ * Every operator is a function of one prepared `struct call`: the Python side fills
+ * it once per bound call, so that running an operator passes a single pointer. */
+#ifndef LOCKSTEP_KERNELS_H
+#define LOCKSTEP_KERNELS_H
+
+#include <stdint.h>
+
+enum { CALL_BUFFERS = 8, CALL_SIZES = 48, CALL_SCALARS = 8 };
+
+/* Mirrored field by field by `Call` in ml_verifier/kernels/library.py. */
+struct call {
+    int64_t operator_index;
+    const void *in[CALL_BUFFERS];
+    void *out[CALL_BUFFERS];
+    int64_t size[CALL_SIZES];
+    float scalar[CALL_SCALARS];
+};
+
+/* The result of running an operator. */
+enum { RUN_OK = 0, RUN_TRAP = 1 };
+
+#define LOCKSTEP_OPERATORS(X)                                                       \
+    X(matmul)                                                                       \
+    X(add) X(sub) X(mul) X(div)                                                     \
+    X(relu) X(relu_backward)                                                        \
+    X(exp) X(log) X(tanh) X(sigmoid) X(sqrt)                                        \
+    X(tanh_backward) X(sigmoid_backward)                                            \
+    X(sum)                                                                          \
+    X(log_softmax) X(log_softmax_backward)                                          \
+    X(nll_loss) X(nll_loss_backward)                                                \
+    X(conv2d) X(conv2d_backward_input) X(conv2d_backward_weight)                    \
+    X(max_pool2d) X(max_pool2d_backward)                                            \
+    X(avg_pool2d) X(avg_pool2d_backward)                                            \
+    X(batch_norm) X(batch_norm_backward)                                            \
+    X(sgd) X(adamw) X(correction)                                                   \
+    X(strided_copy) X(fill)                                                         \
+    X(canonicalise) X(all_finite) X(philox_uniform)
+
+enum operator_index {
+#define X(name) OPERATOR_##name,
+    LOCKSTEP_OPERATORS(X)
+#undef X
+    OPERATOR_COUNT
+};
+
+typedef int (*operator_run)(const struct call *call);
+
+/* One instruction set's build of every operator. */
+struct variant {
+    const char *name;
+    operator_run run[OPERATOR_COUNT];
+    /* 0 when the build's arithmetic is IEEE-754 as specified; else a bit per fault. */
+    int (*selfcheck)(void);
+    /* exp, log, tanh over n consecutive bit patterns, for exhaustive checks. */
+    void (*unary_range)(int function, uint32_t first, int64_t n, float *out);
+    /* Bytes of worker scratch that a matrix product needs. */
+    int64_t matmul_scratch;
+};
+
+/* ---- thread pool (pool.c) ---- */
+
+struct worker {
+    void *scratch; /* 64-byte aligned, as large as the largest reservation */
+};
+
+typedef void (*pool_task)(const void *context, int64_t task, const struct worker *worker);
+
+/* Runs task(context, 0..tasks-1), in any order, on any of the pool's threads; returns
+ * when all are done. Tasks must write disjoint memory. Call only inside pool_enter. */
+void pool_run(pool_task task, const void *context, int64_t tasks);
+int64_t pool_threads(void);
+/* The one scratch area shared by all threads of a call. */
+void *pool_shared_scratch(void);
+
+/* Serialise callers: one operator runs at a time in a process. */
+void pool_enter(void);
+void pool_leave(void);
+
+/* 0, or ENOMEM. */
+int pool_reserve(int64_t shared_bytes, int64_t worker_bytes);
+int pool_set_threads(int64_t threads);
+void pool_initialise(void);
+
+/* ---- floating-point environment (library.c) ---- */
+
+/* Round to nearest even, denormals kept, exceptions masked. Returns what was set. */
+uint64_t float_environment_enter(void);
+void float_environment_leave(uint64_t saved);
+
+#endif
