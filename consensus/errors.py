@@ -1,0 +1,45 @@
+"""What a peer, a file or we ourselves can get wrong about consensus."""
+
+
+class ConsensusError(Exception):
+    """Base of everything that this package raises."""
+
+
+class InvalidValidatorSet(ConsensusError):  # noqa: N818 - names what is refused
+    """A validator set is empty, has duplicates, or a member is malformed."""
+
+
+class InvalidVote(ConsensusError):  # noqa: N818 - names what is refused
+    """A vote is for another height or round, or not by the validator it names."""
+
+
+class InvalidCertificate(ConsensusError):  # noqa: N818 - names what is refused
+    """A commit certificate does not prove what it claims."""
+
+
+class InvalidReveal(ConsensusError):  # noqa: N818 - names what is refused
+    """A beacon reveal is not the proposer's signature for this height."""
+
+
+class InvalidProposal(ConsensusError):  # noqa: N818 - names what is refused
+    """A proposed block breaks a rule of consensus.
+
+    Attributes:
+        field: The header or sidecar field that is wrong.
+        expected: What the rules demand, printable.
+        got: What the block says, printable.
+    """
+
+    def __init__(self, field: str, expected: object, got: object) -> None:
+        super().__init__(f"{field}: expected {_shown(expected)}, got {_shown(got)}")
+        self.field = field
+        self.expected = expected
+        self.got = got
+
+
+class IllegalInput(ConsensusError):  # noqa: N818 - h11's LocalProtocolError
+    """The shell fed the state machine something its present state does not take."""
+
+
+def _shown(value: object) -> str:
+    return "0x" + value.hex() if isinstance(value, bytes) else str(value)

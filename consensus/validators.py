@@ -1,0 +1,137 @@
+"""Validator sets: members, their stakes, their hash, and whose turn it is.
+
+The hash of the *next* set is the `extraData` of every header, exactly 32 bytes:
+
+    sha256("lockstep/validators" || uint32 count || members)
+    member = public key, 64 bytes, secp256k1 x || y
+          || beacon key, 48 bytes compressed BLS12-381 G1
+          || stake, uint256
+
+Numbers are big-endian. Members are ordered by descending stake, then by public key; a
+member's position in that order is its index in a certificate.
+
+The proposer of (height, round) is chosen by stake: the stakes, laid end to end, form a
+line of length `total`, and the point `(height + round) * step mod total` falls on the
+proposer. With `step` = total / golden ratio the points spread evenly, so each validator
+proposes in proportion to its stake, with no state to carry from block to block.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import accumulate
+from math import isqrt
+
+from chain.crypto import address_of, sha256
+from consensus.errors import InvalidValidatorSet
+
+PUBLIC_KEY_BYTES = 64
+BEACON_KEY_BYTES = 48
+MAX_VALIDATORS = 1_024
+_DOMAIN = b"lockstep/validators"
+
+
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """One member.
+
+    Attributes:
+        public_key: secp256k1 point, x || y.
+        beacon_key: Compressed point of BLS12-381's G1.
+        stake: In wei.
+    """
+
+    public_key: bytes
+    beacon_key: bytes
+    stake: int
+
+    def __post_init__(self) -> None:
+        """Refuse malformed members.
+
+        Raises:
+            InvalidValidatorSet: a key has a wrong length or the stake is no uint256
+                above zero.
+        """
+        if len(self.public_key) != PUBLIC_KEY_BYTES:
+            raise InvalidValidatorSet(
+                f"public key: expected {PUBLIC_KEY_BYTES} bytes, "
+                f"got {len(self.public_key)}"
+            )
+        if len(self.beacon_key) != BEACON_KEY_BYTES:
+            raise InvalidValidatorSet(
+                f"beacon key: expected {BEACON_KEY_BYTES} bytes, "
+                f"got {len(self.beacon_key)}"
+            )
+        if not 0 < self.stake < 2**256:
+            raise InvalidValidatorSet(f"stake: expected 1..2^256-1, got {self.stake}")
+
+    @property
+    def address(self) -> bytes:
+        """The Ethereum address of the public key: coinbase of its blocks."""
+        return address_of(self.public_key)
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatorSet:
+    """A non-empty set in canonical order; build it with `of`."""
+
+    members: tuple[Validator, ...]
+    total_stake: int
+    hash: bytes
+
+    @classmethod
+    def of(cls, members: Iterable[Validator]) -> "ValidatorSet":
+        """Order the members and take their hash.
+
+        Raises:
+            InvalidValidatorSet: none, too many, or a key that occurs twice.
+        """
+        ordered = tuple(sorted(members, key=lambda v: (-v.stake, v.public_key)))
+        if not 0 < len(ordered) <= MAX_VALIDATORS:
+            raise InvalidValidatorSet(
+                f"expected 1..{MAX_VALIDATORS} validators, got {len(ordered)}"
+            )
+        for keys in (
+            {v.public_key for v in ordered},
+            {v.beacon_key for v in ordered},
+        ):
+            if len(keys) != len(ordered):
+                raise InvalidValidatorSet("two validators share a key")
+        encoded = b"".join(
+            v.public_key + v.beacon_key + v.stake.to_bytes(32) for v in ordered
+        )
+        digest = sha256(_DOMAIN + len(ordered).to_bytes(4) + encoded)
+        return cls(ordered, sum(v.stake for v in ordered), digest)
+
+    def at(self, index: int) -> Validator:
+        """The member at that index of the canonical order.
+
+        Raises:
+            InvalidValidatorSet: there is no such index.
+        """
+        if not 0 <= index < len(self.members):
+            raise InvalidValidatorSet(
+                f"validator index: expected 0..{len(self.members) - 1}, got {index}"
+            )
+        return self.members[index]
+
+    def index_of(self, address: bytes) -> int | None:
+        """The index of the member with that address, or None for an outsider."""
+        for index, member in enumerate(self.members):
+            if member.address == address:
+                return index
+        return None
+
+    def proposer(self, height: int, round_: int) -> Validator:
+        """Whose turn it is to propose at that height and round."""
+        step = (isqrt(5 * self.total_stake * self.total_stake) - self.total_stake) // 2
+        point = (height + round_) * max(step, 1) % self.total_stake
+        for member, end in zip(
+            self.members, accumulate(v.stake for v in self.members), strict=True
+        ):
+            if point < end:
+                return member
+        raise AssertionError("the point lies on the line")  # pragma: no cover
+
+    def is_quorum(self, stake: int) -> bool:
+        """Whether that much stake is more than two thirds of all."""
+        return 3 * stake > 2 * self.total_stake

@@ -1,0 +1,33 @@
+"""What can go wrong in the shell around the pure packages."""
+
+
+class NodeError(Exception):
+    """Something an operator can act on; the message says what to do."""
+
+
+class ConfigError(NodeError):
+    """A configuration file, environment variable or flag has a wrong value."""
+
+
+class DataDirectoryError(NodeError):
+    """The data directory is missing something, or belongs to another chain."""
+
+
+class DataDirectoryLockedError(DataDirectoryError):
+    """Another process works on this data directory."""
+
+
+class KeyFileError(NodeError):
+    """A key file is missing, malformed or readable by other users."""
+
+
+class DoubleSignError(NodeError):
+    """A signature was asked for that could contradict an earlier one."""
+
+
+class LedgerError(NodeError):
+    """The database contradicts itself."""
+
+
+class ChainFileError(NodeError):
+    """A chain file is malformed, truncated or of another version."""

@@ -1,0 +1,396 @@
+"""The mempool: transactions that wait for a block. Pure; it reads no clock.
+
+Rules, in the order in which a newcomer meets them:
+
+1. It can be paid for: the sender's balance covers value plus gas at the fee cap of
+   *all* its queued transactions up to and including this one.
+2. Its nonce is not used up, and not further ahead than the queue of a sender is long.
+3. At the nonce of a queued transaction it replaces that one only when both its fee
+   cap and its tip are at least `price_bump` percent higher.
+4. When the pool is full (by count or by bytes) the cheapest *last* transaction of some
+   sender makes room, if it pays less than the newcomer; else the newcomer is refused.
+   Only last ones are evicted, so no queue gets a hole by eviction.
+
+Blocks are filled by `Selection`: always the best-paying transaction among the first
+executable one of each sender. The caller reports what became of each, so a
+transaction that cannot be applied costs its sender its turn and no one else anything.
+Refusals carry go-ethereum's wording, which client libraries recognise.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from node.errors import NodeError
+
+
+class MempoolError(NodeError):
+    """A transaction was not admitted; the message is what a client is told."""
+
+
+class AlreadyKnownError(MempoolError):
+    """This very transaction waits already."""
+
+
+class NonceTooLowError(MempoolError):
+    """The nonce was used by an earlier transaction."""
+
+
+class NonceTooHighError(MempoolError):
+    """The nonce is too far ahead to wait for."""
+
+
+class InsufficientFundsError(MempoolError):
+    """The balance does not cover everything queued."""
+
+
+class ReplacementUnderpricedError(MempoolError):
+    """The nonce is taken by a transaction that pays about as much."""
+
+
+class UnderpricedError(MempoolError):
+    """The pool is full of better-paying ones, or the tip is below the minimum."""
+
+
+class SenderQueueFullError(MempoolError):
+    """One sender has as many queued as it may."""
+
+
+class OversizedError(MempoolError):
+    """The transaction alone exceeds what a block or the pool may hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """Bounds. `price_bump` is in percent, `min_tip` in wei per gas."""
+
+    transactions: int = 5_000
+    size: int = 64 * 1024 * 1024
+    per_sender: int = 64
+    price_bump: int = 10
+    min_tip: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the pool needs to know about a sender at the head of the chain."""
+
+    nonce: int
+    balance: int
+
+
+@dataclass(frozen=True, slots=True)
+class PooledTransaction:
+    """A decoded, statelessly valid transaction. Fees are in wei per gas."""
+
+    raw: bytes
+    hash: bytes
+    sender: bytes
+    nonce: int
+    gas: int
+    fee_cap: int
+    tip_cap: int
+    value: int
+
+    @property
+    def cost(self) -> int:
+        """The most that it can take from its sender, in wei."""
+        return self.value + self.gas * self.fee_cap
+
+    def tip_at(self, base_fee: int) -> int:
+        """What the proposer earns per gas; negative when it cannot be included."""
+        return min(self.tip_cap, self.fee_cap - base_fee)
+
+
+@dataclass(slots=True)
+class _Queue:
+    """One sender's transactions by nonce."""
+
+    account: Account
+    by_nonce: dict[int, PooledTransaction] = field(
+        default_factory=dict[int, PooledTransaction]
+    )
+
+    def last(self) -> PooledTransaction:
+        return self.by_nonce[max(self.by_nonce)]
+
+
+class Mempool:
+    """All waiting transactions. Not thread-safe: one task owns it."""
+
+    def __init__(
+        self, limits: PoolLimits, accounts: Callable[[bytes], Account]
+    ) -> None:
+        """Create an empty pool.
+
+        Args:
+            limits: The bounds that hold after every call.
+            accounts: Nonce and balance of an address at the head of the chain.
+        """
+        self._limits = limits
+        self._accounts = accounts
+        self._queues: dict[bytes, _Queue] = {}
+        self._by_hash: dict[bytes, PooledTransaction] = {}
+        self._arrival: dict[bytes, int] = {}
+        self._arrivals = 0
+        self._size = 0
+
+    def __len__(self) -> int:
+        """How many transactions wait."""
+        return len(self._by_hash)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all waiting transactions together."""
+        return self._size
+
+    def get(self, transaction_hash: bytes) -> PooledTransaction | None:
+        """The waiting transaction of that hash."""
+        return self._by_hash.get(transaction_hash)
+
+    def transactions(self) -> Iterator[PooledTransaction]:
+        """All of them, oldest first."""
+        yield from self._by_hash.values()
+
+    def pending_nonce(self, sender: bytes) -> int:
+        """The nonce that the sender should use next, given what waits."""
+        nonce = self._accounts(sender).nonce
+        queue = self._queues.get(sender)
+        if queue is not None:
+            while nonce in queue.by_nonce:
+                nonce += 1
+        return nonce
+
+    def add(self, transaction: PooledTransaction, base_fee: int) -> None:
+        """Admit a transaction, or change nothing.
+
+        Args:
+            transaction: The newcomer.
+            base_fee: Of the next block; it ranks the newcomer against the cheapest.
+
+        Raises:
+            MempoolError: which one says why.
+        """
+        if transaction.hash in self._by_hash:
+            raise AlreadyKnownError("already known")
+        if len(transaction.raw) > self._limits.size:
+            raise OversizedError(
+                f"oversized data: transaction size {len(transaction.raw)}, "
+                f"limit {self._limits.size}"
+            )
+        if transaction.tip_cap < self._limits.min_tip:
+            raise UnderpricedError(
+                f"transaction underpriced: gas tip cap {transaction.tip_cap}, "
+                f"minimum needed {self._limits.min_tip}"
+            )
+        account = self._accounts(transaction.sender)
+        queue = self._queues.get(transaction.sender) or _Queue(account)
+        queue.account = account
+        self._check_nonce(transaction, queue)
+        replaced = self._check_replacement(transaction, queue)
+        self._check_funds(transaction, queue)
+        victims = self._room_for(transaction, replaced, base_fee)
+
+        for victim in victims:
+            self._remove(victim)
+        if replaced is not None:
+            self._remove(replaced)
+        self._queues.setdefault(transaction.sender, queue)
+        queue.by_nonce[transaction.nonce] = transaction
+        self._by_hash[transaction.hash] = transaction
+        self._arrivals += 1
+        self._arrival[transaction.hash] = self._arrivals
+        self._size += len(transaction.raw)
+
+    def _check_nonce(self, transaction: PooledTransaction, queue: _Queue) -> None:
+        nonce, account = transaction.nonce, queue.account
+        if nonce < account.nonce:
+            raise NonceTooLowError(
+                f"nonce too low: next nonce {account.nonce}, tx nonce {nonce}"
+            )
+        if nonce >= account.nonce + self._limits.per_sender:
+            raise NonceTooHighError(
+                f"nonce too high: next nonce {account.nonce}, tx nonce {nonce}, "
+                f"at most {self._limits.per_sender} are queued per sender"
+            )
+        taken = nonce in queue.by_nonce
+        if not taken and len(queue.by_nonce) >= self._limits.per_sender:
+            raise SenderQueueFullError(
+                f"account queue full: {len(queue.by_nonce)} transactions wait"
+            )
+
+    def _check_replacement(
+        self, transaction: PooledTransaction, queue: _Queue
+    ) -> PooledTransaction | None:
+        old = queue.by_nonce.get(transaction.nonce)
+        if old is None:
+            return None
+        bump = 100 + self._limits.price_bump
+        if (
+            transaction.fee_cap * 100 < old.fee_cap * bump
+            or transaction.tip_cap * 100 < old.tip_cap * bump
+        ):
+            raise ReplacementUnderpricedError(
+                "replacement transaction underpriced: both fees must rise by "
+                f"{self._limits.price_bump} %, queued fee cap {old.fee_cap} "
+                f"tip cap {old.tip_cap}, new fee cap {transaction.fee_cap} "
+                f"tip cap {transaction.tip_cap}"
+            )
+        return old
+
+    def _check_funds(self, transaction: PooledTransaction, queue: _Queue) -> None:
+        before = sum(
+            waiting.cost
+            for nonce, waiting in queue.by_nonce.items()
+            if queue.account.nonce <= nonce < transaction.nonce
+        )
+        wanted, balance = before + transaction.cost, queue.account.balance
+        if wanted > balance:
+            address = "0x" + transaction.sender.hex()
+            raise InsufficientFundsError(
+                f"insufficient funds for gas * price + value: address {address} "
+                f"have {balance} want {wanted}"
+            )
+
+    def _room_for(
+        self,
+        newcomer: PooledTransaction,
+        replaced: PooledTransaction | None,
+        base_fee: int,
+    ) -> list[PooledTransaction]:
+        """The transactions to evict so that the newcomer fits."""
+        freed = 0 if replaced is None else len(replaced.raw)
+        count = len(self) + 1 - (replaced is not None)
+        size = self._size + len(newcomer.raw) - freed
+        if count <= self._limits.transactions and size <= self._limits.size:
+            return []
+        victims: list[PooledTransaction] = []
+        for victim in self._cheapest_first(newcomer, base_fee):
+            victims.append(victim)
+            count, size = count - 1, size - len(victim.raw)
+            if count <= self._limits.transactions and size <= self._limits.size:
+                return victims
+        raise UnderpricedError(
+            f"transaction underpriced: the pool is full ({len(self)} transactions, "
+            f"{self._size} bytes) of better-paying transactions"
+        )
+
+    def _cheapest_first(
+        self, newcomer: PooledTransaction, base_fee: int
+    ) -> Iterator[PooledTransaction]:
+        """Last ones of other senders' queues that pay less than the newcomer.
+
+        Ties are broken against the latest arrival.
+        """
+        price = newcomer.tip_at(base_fee)
+        heap: list[tuple[int, int, bytes, int]] = []
+
+        def offer(sender: bytes, queue: _Queue, below: int) -> None:
+            nonces = [nonce for nonce in queue.by_nonce if nonce < below]
+            if nonces:
+                last = queue.by_nonce[max(nonces)]
+                entry = (last.tip_at(base_fee), -self._arrival[last.hash])
+                heapq.heappush(heap, (*entry, sender, last.nonce))
+
+        for sender, queue in self._queues.items():
+            if sender != newcomer.sender:
+                offer(sender, queue, 2**64)
+        while heap and heap[0][0] < price:
+            _, _, sender, nonce = heapq.heappop(heap)
+            queue = self._queues[sender]
+            yield queue.by_nonce[nonce]
+            offer(sender, queue, nonce)
+
+    def _remove(self, transaction: PooledTransaction) -> None:
+        queue = self._queues[transaction.sender]
+        del queue.by_nonce[transaction.nonce]
+        if not queue.by_nonce:
+            del self._queues[transaction.sender]
+        del self._by_hash[transaction.hash]
+        del self._arrival[transaction.hash]
+        self._size -= len(transaction.raw)
+
+    def discard(self, transaction_hash: bytes) -> None:
+        """Drop a transaction that can never be applied, if it still waits."""
+        transaction = self._by_hash.get(transaction_hash)
+        if transaction is not None:
+            self._remove(transaction)
+
+    def advance(self, senders: Iterable[bytes]) -> None:
+        """Bring queues up to a new head of the chain.
+
+        Args:
+            senders: Addresses whose nonce or balance may have changed. Queues of
+                others are left as they are: a balance that fell otherwise is found
+                when the transaction's turn comes.
+        """
+        for sender in senders:
+            queue = self._queues.get(sender)
+            if queue is None:
+                continue
+            queue.account = account = self._accounts(sender)
+            spent = [tx for n, tx in queue.by_nonce.items() if n < account.nonce]
+            for transaction in spent:
+                self._remove(transaction)
+
+    def select(self, base_fee: int) -> "Selection":
+        """Begin to fill a block with that base fee."""
+        return Selection(self._executable(base_fee), base_fee, self._arrival)
+
+    def _executable(self, base_fee: int) -> list[list[PooledTransaction]]:
+        """Per sender, the run of nonces that starts at its account's nonce."""
+        runs: list[list[PooledTransaction]] = []
+        for queue in self._queues.values():
+            run: list[PooledTransaction] = []
+            nonce = queue.account.nonce
+            while nonce in queue.by_nonce:
+                transaction = queue.by_nonce[nonce]
+                if transaction.tip_at(base_fee) < 0:
+                    break
+                run.append(transaction)
+                nonce += 1
+            if run:
+                runs.append(run)
+        return runs
+
+
+class Selection:
+    """The order in which to try transactions for one block.
+
+    Call `best`, try it, then `accept` (it went in, its sender's next one may follow)
+    or `skip` (it did not; nothing later from that sender can).
+    """
+
+    def __init__(
+        self,
+        runs: Iterable[list[PooledTransaction]],
+        base_fee: int,
+        arrival: dict[bytes, int],
+    ) -> None:
+        self._base_fee = base_fee
+        self._arrival = dict(arrival)
+        self._heap: list[tuple[int, int, int, list[PooledTransaction]]] = []
+        for run in runs:
+            self._push(run, 0)
+
+    def _push(self, run: list[PooledTransaction], index: int) -> None:
+        transaction = run[index]
+        rank = (-transaction.tip_at(self._base_fee), self._arrival[transaction.hash])
+        heapq.heappush(self._heap, (*rank, index, run))
+
+    def best(self) -> PooledTransaction | None:
+        """The best-paying candidate, or None when none is left."""
+        if not self._heap:
+            return None
+        _, _, index, run = self._heap[0]
+        return run[index]
+
+    def accept(self) -> None:
+        """The best one was included."""
+        _, _, index, run = heapq.heappop(self._heap)
+        if index + 1 < len(run):
+            self._push(run, index + 1)
+
+    def skip(self) -> None:
+        """The best one was not included; leave its sender out of this block."""
+        heapq.heappop(self._heap)
