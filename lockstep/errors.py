@@ -5,8 +5,6 @@ line prints the message of a `LockstepError` and exits with 1; anything else is 
 and keeps its traceback.
 """
 
-# ruff: noqa: N818 - what happened is the name: `TooLong`, not `TooLongError`
-
 from collections.abc import Sequence
 
 __all__ = [
