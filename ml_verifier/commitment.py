@@ -12,6 +12,7 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from blake3 import blake3
@@ -26,7 +27,7 @@ TILE_CONTEXT = "Lockstep 1 tensor tile"
 NODE_CONTEXT = "Lockstep 1 tensor node"
 ROOT_CONTEXT = "Lockstep 1 tensor root"
 
-type Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+Array: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
 
 def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -161,9 +162,7 @@ def open_tile(position: int, tensors: Sequence[Array], slot: int, tile: int) -> 
         leaves=tree.count,
         type=_type_of(array),
         state_path=tuple(tree.path(slot + 1)),
-        tile_path=tuple(
-            level[tile >> i ^ 1] for i, level in enumerate(levels[:-1])
-        ),
+        tile_path=tuple(level[tile >> i ^ 1] for i, level in enumerate(levels[:-1])),
         tile=matrix[top : top + rows, left : left + columns].tobytes(),
     )
 
@@ -194,9 +193,7 @@ def _decode_opening(slot: int, tile: int, data: bytes) -> Opening:
     at = head.size + 4 * rank
     if code not in set(DType) or rank > MAX_RANK or len(data) < at:
         raise MalformedOpening(f"unknown dtype {code}, rank {rank} or truncated shape")
-    type_ = TensorType(
-        DType(code), struct.unpack_from(f">{rank}I", data, head.size)
-    )
+    type_ = TensorType(DType(code), struct.unpack_from(f">{rank}I", data, head.size))
     if not 0 < type_.size <= MAX_ELEMENTS or not slot + 1 < leaves:
         raise MalformedOpening(f"unusable type {type_} or slot {slot} of {leaves - 1}")
     if tile >= tile_count(type_.shape):

@@ -83,7 +83,9 @@ def encode_records(program: Program, columns: Sequence[Array]) -> bytes:
     for field, column in zip(program.fields, columns, strict=True):
         expected = (records, *field.type.shape)
         if column.shape != expected:
-            raise MalformedData(f"{field.name}: expected {expected}, got {column.shape}")
+            raise MalformedData(
+                f"{field.name}: expected {expected}, got {column.shape}"
+            )
         typed = np.ascontiguousarray(column, field.type.dtype.numpy)
         pieces.append(typed.reshape(records, -1).view(np.uint8).reshape(records, -1))
     return np.concatenate(pieces, axis=1).tobytes()

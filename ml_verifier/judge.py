@@ -176,7 +176,9 @@ def admit(program: bytes, records: int) -> Admission:
     decoded = decode_program(program)
     memory = peak_memory(decoded)
     if memory > MAX_PEAK_MEMORY:
-        raise MalformedProgram(f"expected at most {MAX_PEAK_MEMORY} bytes, got {memory}")
+        raise MalformedProgram(
+            f"expected at most {MAX_PEAK_MEMORY} bytes, got {memory}"
+        )
     size = largest_witness(decoded, records)
     return Admission(
         program_root=decoded.root,

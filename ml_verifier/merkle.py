@@ -40,9 +40,7 @@ def parent(purpose: Purpose, left: bytes, right: bytes) -> bytes:
 
 def seal(purpose: Purpose, count: int, top: bytes) -> bytes:
     """Return the root: the top node bound to the number of leaves."""
-    return hashlib.sha256(
-        bytes((2, purpose)) + count.to_bytes(8, "big") + top
-    ).digest()
+    return hashlib.sha256(bytes((2, purpose)) + count.to_bytes(8, "big") + top).digest()
 
 
 class Tree:

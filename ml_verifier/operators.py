@@ -11,15 +11,17 @@ raises ``ShapeError`` with what was expected and what came.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from ml_verifier.types import MAX_ELEMENTS, DType, TensorType, f32, i64
 
-type AttributeValue = int | float | tuple[int, ...]
-type Attributes = Mapping[str, AttributeValue]
-type AttributeKind = Literal["int", "ints", "float"]
-type ShapeRule = Callable[[Sequence[TensorType], Attributes], tuple[TensorType, ...]]
-type WorkRule = Callable[
+AttributeValue: TypeAlias = int | float | tuple[int, ...]
+Attributes: TypeAlias = Mapping[str, AttributeValue]
+AttributeKind: TypeAlias = Literal["int", "ints", "float"]
+ShapeRule: TypeAlias = Callable[
+    [Sequence[TensorType], Attributes], tuple[TensorType, ...]
+]
+WorkRule: TypeAlias = Callable[
     [Sequence[TensorType], Sequence[TensorType], Attributes], int
 ]
 
@@ -97,7 +99,9 @@ def broadcast_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _matmul(t: Sequence[TensorType], a: Attributes) -> tuple[TensorType, ...]:
-    _expect(_is_f32(*t) and len(t[0].shape) == len(t[1].shape) == 2, "two f32 matrices", t)
+    _expect(
+        _is_f32(*t) and len(t[0].shape) == len(t[1].shape) == 2, "two f32 matrices", t
+    )
     ta, tb = integer(a, "ta"), integer(a, "tb")
     _expect({ta, tb} <= {0, 1}, "ta and tb of 0 or 1", t)
     m, k = t[0].shape[::-1] if ta else t[0].shape
@@ -142,7 +146,9 @@ def _nll_loss(t: Sequence[TensorType], _: Attributes) -> tuple[TensorType, ...]:
     return (f32(),)
 
 
-def _nll_loss_backward(t: Sequence[TensorType], a: Attributes) -> tuple[TensorType, ...]:
+def _nll_loss_backward(
+    t: Sequence[TensorType], a: Attributes
+) -> tuple[TensorType, ...]:
     ok = t[0] == f32() and t[1].dtype is DType.I64 and len(t[1].shape) == 1
     _expect(ok and integer(a, "classes") > 0, "f32[], i64[B] and classes > 0", t)
     return (f32(t[1].shape[0], integer(a, "classes")),)
@@ -162,7 +168,9 @@ class Window:
         sizes: list[int] = []
         for i, extent in enumerate(shape[-2:]):
             if not (self.kernel[i] and self.stride[i] and self.dilation[i]):
-                raise ShapeError(f"kernel, stride and dilation must be positive: {self}")
+                raise ShapeError(
+                    f"kernel, stride and dilation must be positive: {self}"
+                )
             span = self.dilation[i] * (self.kernel[i] - 1) + 1
             size = (extent + 2 * self.padding[i] - span) // self.stride[i] + 1
             if size <= 0:
@@ -237,7 +245,9 @@ def _max_pool2d_backward(
 ) -> tuple[TensorType, ...]:
     shape = integers(a, "input_shape", 4)
     ok = _is_f32(t[0]) and t[1] == i64(*t[0].shape) and len(t[0].shape) == 4
-    _expect(ok and t[0].shape[:2] == shape[:2], f"f32 g and i64 indices into {shape}", t)
+    _expect(
+        ok and t[0].shape[:2] == shape[:2], f"f32 g and i64 indices into {shape}", t
+    )
     return (f32(*shape),)
 
 
@@ -303,7 +313,9 @@ def _transpose(t: Sequence[TensorType], a: Attributes) -> tuple[TensorType, ...]
 
 def _broadcast(t: Sequence[TensorType], a: Attributes) -> tuple[TensorType, ...]:
     shape = integers(a, "shape")
-    _expect(broadcast_shape(t[0].shape, shape) == shape, f"a shape that fits {shape}", t)
+    _expect(
+        broadcast_shape(t[0].shape, shape) == shape, f"a shape that fits {shape}", t
+    )
     return (TensorType(t[0].dtype, shape),)
 
 
@@ -374,7 +386,10 @@ _GEOMETRY: tuple[tuple[str, AttributeKind], ...] = (
     ("padding", "ints"),
     ("dilation", "ints"),
 )
-_CONV_ATTRIBUTES: tuple[tuple[str, AttributeKind], ...] = (*_GEOMETRY, ("groups", "int"))
+_CONV_ATTRIBUTES: tuple[tuple[str, AttributeKind], ...] = (
+    *_GEOMETRY,
+    ("groups", "int"),
+)
 _INPUT_SHAPE: tuple[tuple[str, AttributeKind], ...] = (("input_shape", "ints"),)
 _AVG: tuple[tuple[str, AttributeKind], ...] = (
     ("kernel", "ints"),
@@ -436,10 +451,19 @@ _TABLE = (
         (("weight_shape", "ints"), *_CONV_ATTRIBUTES),
         _CONV_WEIGHT[1],
     ),
-    _row(23, "max_pool2d", 1, _max_pool2d, _pool_macs, (("kernel", "ints"), *_GEOMETRY)),
+    _row(
+        23, "max_pool2d", 1, _max_pool2d, _pool_macs, (("kernel", "ints"), *_GEOMETRY)
+    ),
     _row(24, "max_pool2d_backward", 2, _max_pool2d_backward, _MOVE, _INPUT_SHAPE),
     _row(25, "avg_pool2d", 1, _avg_pool2d, _pool_macs, _AVG),
-    _row(26, "avg_pool2d_backward", 1, _avg_pool2d_backward, _pool_macs, _INPUT_SHAPE + _AVG),
+    _row(
+        26,
+        "avg_pool2d_backward",
+        1,
+        _avg_pool2d_backward,
+        _pool_macs,
+        _INPUT_SHAPE + _AVG,
+    ),
     _row(
         27,
         "batch_norm",

@@ -16,6 +16,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import TypeAlias
 
 from ml_verifier.errors import MalformedProgram
 from ml_verifier.operators import (
@@ -54,7 +55,7 @@ class Uniform:
     high: float
 
 
-type Initialiser = Constant | Uniform
+Initialiser: TypeAlias = Constant | Uniform
 
 
 @dataclass(frozen=True, slots=True)

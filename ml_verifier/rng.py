@@ -8,6 +8,7 @@ Finite Domains", 2002), so that one index can be proved alone.
 
 import hashlib
 import struct
+from typing import TypeAlias
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from ml_verifier.program import Constant, Program, Slot
 FEISTEL_ROUNDS = 8
 INITIALISATION = 0xFFFFFFFF  # the counter's step word outside of any step
 
-type Indices = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+Indices: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
 
 def initial_tensor(slot: Slot, number: int, seed: int) -> Array:

@@ -1,6 +1,7 @@
 """Training as the protocol defines it: from a seed, over a data set, step by step."""
 
 from collections.abc import Iterator
+from typing import TypeAlias
 
 from ml_verifier import kernels
 from ml_verifier.data import Dataset
@@ -9,7 +10,7 @@ from ml_verifier.program import Program
 from ml_verifier.rng import EpochOrder, Indices, initial_tensors
 from ml_verifier.state import State, Trap
 
-type AnyState = State | Trap
+AnyState: TypeAlias = State | Trap
 
 
 def initial_state(program: Program, seed: int) -> State:

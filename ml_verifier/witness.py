@@ -109,16 +109,11 @@ def decode_witness(witness: bytes, seed: int, records: int, position: int) -> Wi
     distinct = sorted(set(indices))
     siblings = merkle.multiproof_size(records, distinct)
     expected = (
-        at
-        + program.state_bytes
-        + len(distinct) * program.record_bytes
-        + 32 * siblings
+        at + program.state_bytes + len(distinct) * program.record_bytes + 32 * siblings
     )
     if len(witness) != expected:
         raise MalformedWitness(f"expected {expected} bytes, got {len(witness)}")
-    state = state_from_bytes(
-        program, position, witness[at : at + program.state_bytes]
-    )
+    state = state_from_bytes(program, position, witness[at : at + program.state_bytes])
     at += program.state_bytes
     size = program.record_bytes
     pieces = {

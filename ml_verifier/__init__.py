@@ -1,0 +1,1 @@
+"""Programs, reproducible kernels, commitments and the replay of one training step."""

@@ -1,0 +1,9 @@
+"""Capture of a training step from ordinary PyTorch; the client's side only.
+
+The one place that imports torch. What the chain commits to is the canonical program
+that comes out, never Python source and never a torch version.
+"""
+
+from ml_verifier.capture.step import Captured, capture
+
+__all__ = ["Captured", "capture"]

@@ -1,0 +1,95 @@
+"""A program under construction: values are numbered as nodes are added."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ml_verifier.operators import BY_NAME, AttributeValue, infer
+from ml_verifier.program import Field, Node, Program, Slot, build
+from ml_verifier.types import TensorType
+
+
+@dataclass
+class Builder:
+    """Collects nodes; identical constants are shared."""
+
+    batch: int
+    slots: tuple[Slot, ...]
+    fields: tuple[Field, ...]
+    nodes: list[Node] = field(default_factory=list[Node])
+    types: list[TensorType] = field(default_factory=list[TensorType])
+    _constants: dict[tuple[tuple[int, ...], float], int] = field(
+        default_factory=dict[tuple[tuple[int, ...], float], int]
+    )
+
+    def __post_init__(self) -> None:
+        """Number the slots and the batched fields."""
+        self.types += [slot.type for slot in self.slots]
+        self.types += [
+            TensorType(f.type.dtype, (self.batch, *f.type.shape)) for f in self.fields
+        ]
+
+    def add(self, name: str, *inputs: int, **attributes: AttributeValue) -> int:
+        """Append a node; return the number of its first output."""
+        operator = BY_NAME[name]
+        rounded = _rounded(attributes)
+        outputs = infer(operator, [self.types[i] for i in inputs], rounded)
+        self.nodes.append(Node(operator, inputs, rounded))
+        first = len(self.types)
+        self.types.extend(outputs)
+        return first
+
+    def constant(self, value: float, shape: tuple[int, ...] = ()) -> int:
+        """Return a tensor filled with ``value``, rounded once to float32."""
+        key = shape, float(np.float32(value))
+        if key not in self._constants:
+            self._constants[key] = self.add("constant", shape=shape, value=value)
+        return self._constants[key]
+
+    def finish(self, next_state: tuple[int, ...]) -> Program:
+        """Drop what no slot depends on and return the validated program."""
+        inputs = len(self.slots) + len(self.fields)
+        firsts, number = [], inputs
+        for node in self.nodes:
+            firsts.append(number)
+            number += self._output_count(node)
+        needed = set(next_state)
+        kept: list[int] = []
+        for position in reversed(range(len(self.nodes))):
+            node = self.nodes[position]
+            outputs = range(
+                firsts[position], firsts[position] + self._output_count(node)
+            )
+            if needed.intersection(outputs):
+                needed.update(node.inputs)
+                kept.append(position)
+        renumber = {i: i for i in range(inputs)}
+        nodes: list[Node] = []
+        number = inputs
+        for position in reversed(kept):
+            node = self.nodes[position]
+            nodes.append(
+                Node(
+                    node.operator,
+                    tuple(renumber[i] for i in node.inputs),
+                    node.attributes,
+                )
+            )
+            for offset in range(self._output_count(node)):
+                renumber[firsts[position] + offset] = number
+                number += 1
+        final = tuple(renumber[value] for value in next_state)
+        return build(self.batch, self.slots, self.fields, tuple(nodes), final)
+
+    def _output_count(self, node: Node) -> int:
+        types = [self.types[i] for i in node.inputs]
+        return len(infer(node.operator, types, node.attributes))
+
+
+def _rounded(attributes: Mapping[str, AttributeValue]) -> dict[str, AttributeValue]:
+    """Round float attributes to float32, as the program's bytes hold them."""
+    return {
+        name: float(np.float32(value)) if isinstance(value, float) else value
+        for name, value in attributes.items()
+    }

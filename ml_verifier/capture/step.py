@@ -1,0 +1,143 @@
+"""From a module, a loss and an optimiser to a program."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import torch
+from torch import nn
+
+from ml_verifier.capture.builder import Builder
+from ml_verifier.capture.initialise import initialisers
+from ml_verifier.capture.lower import Lowering
+from ml_verifier.capture.optimisers import OptimiserState, problems
+from ml_verifier.capture.trace import trace
+from ml_verifier.errors import UnsupportedModel
+from ml_verifier.program import (
+    LOSS,
+    Constant,
+    Field,
+    Initialiser,
+    Program,
+    Slot,
+    Uniform,
+)
+from ml_verifier.types import DType, TensorType, f32
+
+COUNTER = "num_batches_tracked"  # batch norm's step counter; no value depends on it
+
+_DTYPES = {torch.float32: DType.F32, torch.int64: DType.I64}
+
+Loss: TypeAlias = Callable[..., torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A captured training step.
+
+    Attributes:
+        program: The canonical step.
+        parameters: Names of the slots that are entries of the module's state dict.
+        counters: State-dict entries that count steps and are not part of the state.
+    """
+
+    program: Program
+    parameters: tuple[str, ...]
+    counters: tuple[str, ...]
+
+
+def capture(
+    model: nn.Module,
+    loss: Loss,
+    optimiser: torch.optim.Optimizer,
+    sample: Sequence[torch.Tensor],
+    initialise: Mapping[str, Initialiser] | None = None,
+) -> Captured:
+    """Capture one training step.
+
+    Args:
+        model: Called as ``model(*sample[:-1])``, in training mode.
+        loss: Called as ``loss(output, sample[-1])``; returns a scalar.
+        optimiser: SGD or AdamW over the model's parameters.
+        sample: One batch, e.g. (x[B, ...], y[B]); only shapes and dtypes matter.
+        initialise: Recipes for tensors whose PyTorch initialisation is not known.
+
+    Raises:
+        UnsupportedModel: Lists everything that has no reproducible operator.
+    """
+    found = problems(optimiser)
+    recipes, missing = initialisers(model, initialise or {})
+    found += missing + _input_problems(model, sample)
+    if found:
+        raise UnsupportedModel(tuple(found))
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    trainable = {id(p): n for n, p in model.named_parameters() if p.requires_grad}
+    update = OptimiserState(optimiser, trainable)
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    slots = (
+        Slot(LOSS, f32(), Constant(0.0)),
+        *(
+            Slot(name, f32(*tensor.shape), _rounded(recipes[name]))
+            for name, tensor in tensors.items()
+            if tensor.is_floating_point()
+        ),
+        *update.slots(),
+    )
+    builder = Builder(len(sample[0]), slots, _fields(sample))
+    graph = trace(model, loss, names, sample)
+    lowering = Lowering(builder, {slot.name: i for i, slot in enumerate(slots)})
+    result = lowering.run(graph)
+    if lowering.problems:
+        raise UnsupportedModel(tuple(lowering.problems))
+    numbers = {slot.name: i for i, slot in enumerate(slots)}
+    values = numbers | result.buffers | {LOSS: result.loss}
+    unused = sorted(set(names) - set(result.gradients))
+    if unused:
+        raise UnsupportedModel(
+            tuple(f"parameter {n}: the loss does not depend on it" for n in unused)
+        )
+    values |= update.lower(builder, numbers, result.gradients)
+    program = builder.finish(tuple(values[slot.name] for slot in slots))
+    return Captured(
+        program,
+        tuple(n for n, t in tensors.items() if t.is_floating_point()),
+        tuple(n for n in tensors if n.endswith(COUNTER)),
+    )
+
+
+def _rounded(recipe: Initialiser) -> Initialiser:
+    """Round a recipe to the float32 that the program's bytes hold."""
+    match recipe:
+        case Constant(value):
+            return replace(recipe, value=_f32(value))
+        case Uniform(low, high):
+            return replace(recipe, low=_f32(low), high=_f32(high))
+
+
+def _f32(value: float) -> float:
+    return float(torch.tensor(value, dtype=torch.float32))
+
+
+def _fields(sample: Sequence[torch.Tensor]) -> tuple[Field, ...]:
+    names = [f"x{i}" if len(sample) > 2 else "x" for i in range(len(sample) - 1)]
+    return tuple(
+        Field(name, TensorType(_DTYPES[tensor.dtype], tuple(tensor.shape[1:])))
+        for name, tensor in zip((*names, "y"), sample, strict=True)
+    )
+
+
+def _input_problems(model: nn.Module, sample: Sequence[torch.Tensor]) -> list[str]:
+    found: list[str] = []
+    if len(sample) < 2:
+        found.append("sample batch: expected inputs and a target, e.g. (x, y)")
+    for tensor in sample:
+        if tensor.dtype not in _DTYPES:
+            found.append(f"sample batch: use float32 or int64, not {tensor.dtype}")
+        if not tensor.dim() or len(tensor) != len(sample[0]):
+            found.append("sample batch: every tensor needs the same batch dimension")
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.dtype is not torch.float32 and not name.endswith(COUNTER):
+            found.append(f"{name}: use float32, not {tensor.dtype}")
+    if not model.training:
+        found.append("the model is in evaluation mode: call model.train() first")
+    return found
