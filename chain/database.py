@@ -1,0 +1,263 @@
+"""Blocks, receipts, state nodes and the head: typed access to a `Store`.
+
+Every key starts with one letter:
+
+| key | value |
+|---|---|
+| ``f`` | format version of this table |
+| ``h`` + block hash | header, RLP |
+| ``b`` + block hash | body (transactions and sidecar), RLP |
+| ``r`` + block hash | receipts, RLP list of byte strings |
+| ``w`` + block hash | interpreter steps that the block took, 8 bytes |
+| ``c`` + block hash | commit certificate of that block, RLP |
+| ``n`` + number, 8 bytes | hash of the block at that height |
+| ``t`` + transaction hash | block hash, number (8 bytes), index (4 bytes) |
+| ``s`` + node hash | node of a state or storage trie |
+| ``k`` + code hash | contract code |
+| ``g`` | hash of the genesis block |
+| ``l`` | hash of the last committed block |
+
+A block becomes visible by one atomic batch (`commit`), so a crash shows either the
+whole block, its state and the new head, or nothing of it. Finality takes one block:
+there is one chain, and the index by number never changes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from chain import rlp
+from chain.block import Block
+from chain.crypto import keccak
+from chain.errors import NotFound, StoreCorrupt, StoreError
+from chain.header import Header
+from chain.receipt import Receipt
+from chain.sidecar import CommitCertificate
+from chain.store import Store
+
+FORMAT: Final = b"1"
+
+_FORMAT_KEY: Final = b"f"
+_GENESIS_KEY: Final = b"g"
+_HEAD_KEY: Final = b"l"
+
+
+def node_key(digest: bytes) -> bytes:
+    """The key of a trie node."""
+    return b"s" + digest
+
+
+def code_key(digest: bytes) -> bytes:
+    """The key of a contract's code."""
+    return b"k" + digest
+
+
+def steps_key(block_hash: bytes) -> bytes:
+    """The key of a block's interpreter steps."""
+    return b"w" + block_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a transaction is."""
+
+    block_hash: bytes
+    number: int
+    index: int
+
+
+class ChainDatabase:
+    """What a node knows, read and written by meaning.
+
+    Args:
+        store: Empty, or written by this class.
+
+    Raises:
+        StoreCorrupt: The store has another format.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        found = store.get(_FORMAT_KEY)
+        if found not in (None, FORMAT):
+            raise StoreCorrupt(
+                f"the database has format {found!r}, this program reads {FORMAT!r}; "
+                "sync again into an empty directory"
+            )
+
+    def genesis_hash(self) -> bytes:
+        """The hash of block 0.
+
+        Raises:
+            NotFound: The store is empty.
+        """
+        return self._need(_GENESIS_KEY, "genesis block")
+
+    def is_empty(self) -> bool:
+        """Whether no genesis has been committed."""
+        return self.store.get(_GENESIS_KEY) is None
+
+    def head(self) -> Header:
+        """The header of the last committed block.
+
+        Raises:
+            NotFound: The store is empty.
+        """
+        return self.header(self._need(_HEAD_KEY, "head"))
+
+    def header(self, block_hash: bytes) -> Header:
+        """The header with this hash.
+
+        Raises:
+            NotFound: There is none.
+        """
+        return Header.decode(self._need(b"h" + block_hash, "header", block_hash))
+
+    def hash_at(self, number: int) -> bytes | None:
+        """The hash of the block at a height, or None above the head."""
+        if number < 0 or number >> 64:
+            return None
+        return self.store.get(b"n" + number.to_bytes(8, "big"))
+
+    def header_at(self, number: int) -> Header | None:
+        """The header at a height, or None above the head."""
+        found = self.hash_at(number)
+        return None if found is None else self.header(found)
+
+    def block(self, block_hash: bytes) -> Block:
+        """The whole block with this hash.
+
+        Raises:
+            NotFound: There is none.
+        """
+        body = self._need(b"b" + block_hash, "block", block_hash)
+        return Block.with_body(self.header(block_hash), body)
+
+    def block_at(self, number: int) -> Block | None:
+        """The whole block at a height, or None above the head."""
+        found = self.hash_at(number)
+        return None if found is None else self.block(found)
+
+    def receipts(self, block_hash: bytes) -> tuple[Receipt, ...]:
+        """The receipts of a block, in the order of its transactions.
+
+        Raises:
+            NotFound: There is no such block.
+        """
+        data = self._need(b"r" + block_hash, "receipts", block_hash)
+        return tuple(
+            Receipt.decode(rlp.as_bytes(item)) for item in rlp.decode_list(data)
+        )
+
+    def location(self, transaction_hash: bytes) -> Location | None:
+        """Where the transaction with this hash is, or None."""
+        data = self.store.get(b"t" + transaction_hash)
+        if data is None:
+            return None
+        return Location(
+            data[:32],
+            int.from_bytes(data[32:40], "big"),
+            int.from_bytes(data[40:], "big"),
+        )
+
+    def certificate(self, block_hash: bytes) -> CommitCertificate | None:
+        """The certificate that committed the block, if this node has it."""
+        data = self.store.get(b"c" + block_hash)
+        return None if data is None else CommitCertificate.decode(data)
+
+    def steps(self, block_hash: bytes) -> int:
+        """The interpreter steps that a block took.
+
+        Raises:
+            NotFound: There is no such block.
+        """
+        return int.from_bytes(
+            self._need(steps_key(block_hash), "step count", block_hash), "big"
+        )
+
+    def node(self, digest: bytes) -> bytes:
+        """A trie node by hash.
+
+        Raises:
+            NotFound: There is none: the state it belongs to was never executed here.
+        """
+        return self._need(node_key(digest), "state node", digest)
+
+    def code(self, digest: bytes) -> bytes:
+        """Contract code by hash.
+
+        Raises:
+            NotFound: There is none.
+        """
+        return self._need(code_key(digest), "contract code", digest)
+
+    def headers(self, start: int, count: int) -> Iterator[Header]:
+        """At most `count` headers from height `start` upwards."""
+        for number in range(start, start + count):
+            header = self.header_at(number)
+            if header is None:
+                return
+            yield header
+
+    def commit(
+        self,
+        block: Block,
+        receipts: Sequence[Receipt],
+        state: Mapping[bytes, bytes],
+        *,
+        certificate: CommitCertificate | None = None,
+    ) -> None:
+        """Store an executed block and make it the head, in one atomic batch.
+
+        Args:
+            block: The child of the head, or a genesis for an empty store.
+            receipts: One for each transaction.
+            state: What its execution wrote, keyed as above.
+            certificate: The votes that committed it, when known.
+
+        Raises:
+            StoreError: The block does not follow the head; nothing was written.
+        """
+        self._check_follows(block)
+        if len(receipts) != len(block.transactions):
+            raise StoreError(
+                f"block {block.number}: {len(block.transactions)} transactions, "
+                f"{len(receipts)} receipts"
+            )
+        puts = dict(state)
+        puts[b"h" + block.hash] = block.header.encode()
+        puts[b"b" + block.hash] = block.encode_body()
+        puts[b"r" + block.hash] = rlp.encode([each.encode() for each in receipts])
+        number = block.number.to_bytes(8, "big")
+        puts[b"n" + number] = block.hash
+        puts.setdefault(steps_key(block.hash), bytes(8))
+        for index, raw in enumerate(block.transactions):
+            puts[b"t" + keccak(raw)] = block.hash + number + index.to_bytes(4, "big")
+        if certificate is not None:
+            puts[b"c" + block.hash] = certificate.encode()
+        if block.number == 0:
+            puts[_FORMAT_KEY] = FORMAT
+            puts[_GENESIS_KEY] = block.hash
+        puts[_HEAD_KEY] = block.hash
+        self.store.write(puts)
+
+    def put_certificate(self, certificate: CommitCertificate) -> None:
+        """Remember the votes for a block that is already stored."""
+        self.store.write({b"c" + certificate.block_hash: certificate.encode()})
+
+    def _check_follows(self, block: Block) -> None:
+        head = self.store.get(_HEAD_KEY)
+        if block.number == 0:
+            if head is not None:
+                raise StoreError("this database already holds a chain")
+        elif head != block.header.parent_hash:
+            raise StoreError(
+                f"block {block.number} follows {block.header.parent_hash.hex()}, the "
+                f"head is {'absent' if head is None else head.hex()}"
+            )
+
+    def _need(self, key: bytes, what: str, digest: bytes = b"") -> bytes:
+        value = self.store.get(key)
+        if value is None:
+            raise NotFound(f"no {what} {digest.hex()}".rstrip())
+        return value

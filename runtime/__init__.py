@@ -1,0 +1,1 @@
+"""Execution: the EVM behind one door, precompiles, limits, the block transition."""

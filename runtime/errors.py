@@ -1,0 +1,61 @@
+"""Errors of execution. Who is at fault is in the name."""
+
+
+class RuntimeFailure(Exception):
+    """Root of every error raised by `runtime`."""
+
+
+class TransactionInvalid(RuntimeFailure):
+    """No block may hold this transaction on this state; drop it."""
+
+
+class NonceTooHigh(TransactionInvalid):
+    """A transaction before this one is missing; it may become valid later."""
+
+
+class BlockFull(RuntimeFailure):
+    """The transaction is sound but does not fit into what is left of this block."""
+
+
+class InvalidBlock(RuntimeFailure):
+    """A block that breaks a rule; whoever proposed it is at fault.
+
+    Attributes:
+        field: The header field or the part of the block.
+        expected: What the rule asks for.
+        got: What the block holds.
+    """
+
+    def __init__(self, field: str, expected: object, got: object) -> None:
+        super().__init__(f"{field}: expected {_show(expected)}, got {_show(got)}")
+        self.field = field
+        self.expected = expected
+        self.got = got
+
+
+class CallFailed(RuntimeFailure):
+    """An eth_call or an estimate that cannot be answered."""
+
+
+class CallLimitExceeded(CallFailed):
+    """The call took more interpreter steps than this node grants."""
+
+
+class ExecutionReverted(CallFailed):
+    """The estimated transaction would fail.
+
+    Attributes:
+        output: The revert data, perhaps empty.
+    """
+
+    def __init__(self, message: str, output: bytes) -> None:
+        super().__init__(message)
+        self.output = output
+
+
+class BackendMissing(RuntimeFailure):
+    """A fast library is absent or was replaced by a slow one."""
+
+
+def _show(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
