@@ -1,0 +1,113 @@
+"""Sessions: right mathematics against torch, the same bits in every way to run them."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ml_verifier import kernels, oracle
+from ml_verifier.capture import Captured
+from ml_verifier.data import Dataset, encode_records
+from ml_verifier.errors import MalformedData
+from ml_verifier.session import Session, initial_state
+from ml_verifier.state import State, state_from_bytes
+from tests.ml_verifier.jobs import RECORDS, SEED, Cnn, Mlp, cnn_job, dataset, mlp_job
+
+
+def torch_training(
+    job: Captured, model: nn.Module, optimiser: torch.optim.Optimizer, steps: int
+) -> list[float]:
+    """Train ``model`` from the job's own start over the job's own batches."""
+    data = dataset(job)
+    session = Session(job.program, SEED, data)
+    start = session.state()
+    assert isinstance(start, State)
+    load(job, model, start)
+    losses: list[float] = []
+    x, y = (torch.from_numpy(np.asarray(c)) for c in data.columns)
+    for step in range(steps):
+        chosen = session._batches[step]
+        optimiser.zero_grad()
+        loss = nn.functional.cross_entropy(model(x[chosen]), y[chosen])
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss))
+    return losses
+
+
+def load(job: Captured, model: nn.Module, state: State) -> None:
+    named = zip(job.program.slots, state.tensors, strict=True)
+    tensors = {s.name: torch.from_numpy(t.copy()) for s, t in named}  # type: ignore[arg-type]  # numpy stubs
+    model.load_state_dict({n: tensors[n] for n in job.parameters}, strict=False)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_training_agrees_with_torch(name: str) -> None:
+    job, model = (mlp_job(), Mlp()) if name == "mlp" else (cnn_job(), Cnn())
+    optimiser: torch.optim.Optimizer = (
+        torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        if name == "mlp"
+        else torch.optim.AdamW(model.parameters(), lr=1e-2)
+    )
+    expected = torch_training(job, model, optimiser, 12)
+    session = Session(job.program, SEED, dataset(job))
+    losses: list[float] = []
+    for _ in session.run(12):
+        assert session.loss is not None
+        losses.append(session.loss)
+    np.testing.assert_allclose(losses, expected, rtol=2e-3)
+    final = session.state()
+    assert isinstance(final, State)
+    named = zip(job.program.slots, final.tensors, strict=True)
+    trained = {slot.name: tensor for slot, tensor in named}
+    for key, value in model.state_dict().items():
+        if key in job.parameters:
+            np.testing.assert_allclose(trained[key], value, rtol=2e-2, atol=2e-3)
+
+
+@pytest.mark.parametrize("job", [mlp_job(), cnn_job()], ids=["mlp", "cnn"])
+def test_kernels_and_oracle_walk_the_same_trajectory(job: Captured) -> None:
+    data = dataset(job)
+    fast, slow = (Session(job.program, SEED, data, b) for b in (kernels, oracle))
+    for _ in range(3):
+        fast.step()
+        slow.step()
+        assert fast.root() == slow.root()
+
+
+def test_resuming_from_bytes_changes_nothing() -> None:
+    job, data = cnn_job(), dataset(cnn_job())
+    straight = Session(job.program, SEED, data)
+    list(straight.run(6))
+    first = Session(job.program, SEED, data)
+    list(first.run(3))
+    saved = first.state()
+    assert isinstance(saved, State)
+    second = Session(job.program, SEED, data)
+    second.resume(state_from_bytes(job.program, 3, saved.to_bytes()))
+    list(second.run(6))
+    assert second.root() == straight.root()
+
+
+def test_the_start_depends_on_the_seed() -> None:
+    program = mlp_job().program
+    assert initial_state(program, 1).root != initial_state(program, 2).root
+    assert initial_state(program, 1).root == initial_state(program, 1).root
+
+
+def test_states_of_another_size_are_refused() -> None:
+    with pytest.raises(MalformedData, match="state of"):
+        state_from_bytes(mlp_job().program, 0, b"\0")
+
+
+def test_data_sets_of_another_layout_are_refused() -> None:
+    program = mlp_job().program
+    with pytest.raises(MalformedData, match="whole records"):
+        Dataset(program, b"\0" * (program.record_bytes + 1))
+    with pytest.raises(MalformedData, match="whole records"):
+        Dataset(program, b"")
+    x, y = np.zeros((RECORDS, 6), np.float32), np.zeros(RECORDS - 1, np.int64)
+    with pytest.raises(MalformedData, match="y: expected"):
+        encode_records(program, [x, y])
+    with pytest.raises(MalformedData, match="2 columns"):
+        encode_records(program, [x])
