@@ -91,11 +91,6 @@ def capture(
         raise UnsupportedModel(tuple(lowering.problems))
     numbers = {slot.name: i for i, slot in enumerate(slots)}
     values = numbers | result.buffers | {LOSS: result.loss}
-    unused = sorted(set(names) - set(result.gradients))
-    if unused:
-        raise UnsupportedModel(
-            tuple(f"parameter {n}: the loss does not depend on it" for n in unused)
-        )
     values |= update.lower(builder, numbers, result.gradients)
     program = builder.finish(tuple(values[slot.name] for slot in slots))
     return Captured(

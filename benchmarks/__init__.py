@@ -1,0 +1,1 @@
+"""Performance figures: each against a peer in the same run."""
