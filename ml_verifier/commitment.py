@@ -27,6 +27,7 @@ TILE_CONTEXT = "Lockstep 1 tensor tile"
 NODE_CONTEXT = "Lockstep 1 tensor node"
 ROOT_CONTEXT = "Lockstep 1 tensor root"
 
+Indices: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 Array: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
 

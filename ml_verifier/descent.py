@@ -1,10 +1,11 @@
 """The dispute's descent, pure: which nodes are opened and which child is followed.
 
 The commitment's tree is walked from the top, six levels (64 descendants) a move: the
-solver opens a node's descendants, the challenger follows the first one that differs from
-its own tree. Everything left of the path is then equal on both sides, so the leaf that
-is reached is the first wrong one and its left neighbour is right. Between two sparse
-leaves the solver posts up to 63 inner roots a move, evenly spread by ``inner_positions``.
+solver opens a node's descendants, the challenger follows the first one that differs
+from its own tree. Everything left of the path is then equal on both sides, so the leaf
+that is reached is the first wrong one and its left neighbour is right. Between two
+sparse leaves the solver posts up to 63 inner roots a move, evenly spread by
+``inner_positions``.
 """
 
 from collections.abc import Sequence

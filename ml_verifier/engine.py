@@ -11,14 +11,14 @@ from typing import Protocol
 import numpy as np
 
 from ml_verifier import kernels
-from ml_verifier.commitment import Array
+from ml_verifier.commitment import Array, Indices
 from ml_verifier.operators import AttributeValue
 from ml_verifier.program import Node, Program
 from ml_verifier.types import TensorType
 
 
 class Backend(Protocol):
-    """What computes the operators: ``ml_verifier.kernels`` or ``ml_verifier.oracle``."""
+    """What computes the operators: ``ml_verifier.kernels`` or ``.oracle``."""
 
     def bind(
         self,
@@ -65,9 +65,9 @@ class Layout:
         last_use = self._last_uses(program)
         free: dict[int, list[int]] = {}
         expiring: dict[int, list[int]] = {}
-        for value, node in last_use.items():
+        for value, position in last_use.items():
             if value >= inputs and value not in kept:
-                expiring.setdefault(node, []).append(value)
+                expiring.setdefault(position, []).append(value)
         for position, node in enumerate(program.nodes):
             if node.operator.name != "reshape":
                 for value in _outputs(program, position):
@@ -132,7 +132,7 @@ class Engine:
         self._side = 0
 
     def _bind(
-        self, layout: Layout, pool: list[Array], side: int
+        self, layout: Layout, pool: Sequence[Array], side: int
     ) -> list[Callable[[], int]]:
         """Bind all nodes, reading state ``side`` and writing the other one."""
         program = self.program
@@ -172,7 +172,7 @@ class Engine:
         for buffer, tensor in zip(self._states[self._side], tensors, strict=True):
             np.copyto(buffer, tensor, casting="no")
 
-    def step(self, columns: Sequence[Array], indices: Sequence[int] | Array) -> bool:
+    def step(self, columns: Sequence[Array], indices: Sequence[int] | Indices) -> bool:
         """Take one step on records ``indices`` of ``columns``.
 
         Returns:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ml_verifier import commitment, kernels
+from ml_verifier.commitment import Indices
 from ml_verifier.data import split_fields
 from ml_verifier.engine import Backend, Engine, peak_memory
 from ml_verifier.errors import Malformed, MalformedProgram, MalformedWitness
 from ml_verifier.merkle import MAX_DEPTH, depth
 from ml_verifier.program import MAX_PROGRAM_BYTES, Program, decode_program
-from ml_verifier.rng import Indices
 from ml_verifier.state import State
 from ml_verifier.witness import (
     TRAPPED,

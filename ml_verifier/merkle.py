@@ -44,7 +44,7 @@ def seal(purpose: Purpose, count: int, top: bytes) -> bytes:
 
 
 class Tree:
-    """A tree held whole; ``levels[0]`` are the padded leaf hashes, the last is the top."""
+    """A tree held whole: ``levels[0]`` are padded leaf hashes, the last is the top."""
 
     def __init__(self, purpose: Purpose, leaves: Sequence[bytes]) -> None:
         """Build from leaf hashes (not payloads); at least one."""

@@ -265,20 +265,27 @@ def _avg_pool2d_backward(
     return (f32(*shape),)
 
 
+def _channels(shape: tuple[int, ...]) -> TensorType:
+    """Return the type of one value per channel of x[N, C, ...]."""
+    if len(shape) < 2 or not all(shape):
+        raise ShapeError(f"expected x[N, C, ...], got {shape}")
+    return f32(shape[1])
+
+
 def _batch_norm(t: Sequence[TensorType], _: Attributes) -> tuple[TensorType, ...]:
-    ok = _is_f32(*t) and len(t[0].shape) >= 2 and all(t[0].shape)
-    channels = f32(t[0].shape[1]) if ok else f32()
-    _expect(ok and all(x == channels for x in t[1:]), "x[N, C, ...] and four [C]", t)
-    _expect(t[0].size // t[0].shape[1] > 1, "more than one value per channel", t)
+    channels = _channels(t[0].shape)
+    ok = _is_f32(*t) and all(x == channels for x in t[1:])
+    _expect(ok, "x[N, C, ...] and four [C]", t)
+    _expect(t[0].size // channels.size > 1, "more than one value per channel", t)
     return (t[0], channels, channels, channels, channels)
 
 
 def _batch_norm_backward(
     t: Sequence[TensorType], _: Attributes
 ) -> tuple[TensorType, ...]:
-    ok = _is_f32(*t) and t[0] == t[1] and len(t[0].shape) >= 2 and all(t[0].shape)
-    channels = f32(t[0].shape[1]) if ok else f32()
-    _expect(ok and all(x == channels for x in t[2:]), "g, x[N, C, ...], three [C]", t)
+    channels = _channels(t[0].shape)
+    ok = _is_f32(*t) and t[0] == t[1] and all(x == channels for x in t[2:])
+    _expect(ok, "g, x[N, C, ...], three [C]", t)
     return (t[1], channels, channels)
 
 
@@ -400,7 +407,7 @@ _AVG: tuple[tuple[str, AttributeKind], ...] = (
 _SHAPE: tuple[tuple[str, AttributeKind], ...] = (("shape", "ints"),)
 
 
-def _row(  # noqa: PLR0913 - a table row has this many columns
+def _row(
     code: int,
     name: str,
     arity: int,

@@ -127,7 +127,8 @@ class Program:
     @cached_property
     def first_output(self) -> tuple[int, ...]:
         """Number of the first output value of each node."""
-        numbers, number = [], len(self.slots) + len(self.fields)
+        numbers: list[int] = []
+        number = len(self.slots) + len(self.fields)
         for node in self.nodes:
             numbers.append(number)
             number += len(self.node_types(node)[1])
@@ -181,7 +182,8 @@ def build(
             raise MalformedProgram(f"{where}: values exceed {MAX_VALUE_BYTES} bytes")
     if len(next_state) != len(slots):
         raise MalformedProgram(
-            f"expected a next value for each of {len(slots)} slots, got {len(next_state)}"
+            f"expected a next value for each of {len(slots)} slots, "
+            f"got {len(next_state)}"
         )
     for slot, value in zip(slots, next_state, strict=True):
         if value >= len(types) or types[value] != slot.type:
@@ -210,7 +212,8 @@ def _check_interface(
         raise MalformedProgram(
             f"expected records of at most {MAX_RECORD_BYTES} bytes, got {record}"
         )
-    for item in (*slots, *fields):
+    interface: tuple[Slot | Field, ...] = (*slots, *fields)
+    for item in interface:
         if not (item.name.isascii() and item.name.isprintable() and item.name):
             raise MalformedProgram(f"expected printable ASCII names, got {item.name!r}")
         if not 0 < item.type.size <= MAX_ELEMENTS:

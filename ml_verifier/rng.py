@@ -8,18 +8,15 @@ Finite Domains", 2002), so that one index can be proved alone.
 
 import hashlib
 import struct
-from typing import TypeAlias
 
 import numpy as np
 
-from ml_verifier.commitment import Array
+from ml_verifier.commitment import Array, Indices
 from ml_verifier.kernels import philox_uniform
 from ml_verifier.program import Constant, Program, Slot
 
 FEISTEL_ROUNDS = 8
 INITIALISATION = 0xFFFFFFFF  # the counter's step word outside of any step
-
-Indices: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
 
 def initial_tensor(slot: Slot, number: int, seed: int) -> Array:

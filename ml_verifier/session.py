@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from ml_verifier import kernels
+from ml_verifier.commitment import Indices
 from ml_verifier.data import Dataset
 from ml_verifier.engine import Backend, Engine
 from ml_verifier.program import Program
-from ml_verifier.rng import EpochOrder, Indices, initial_tensors
+from ml_verifier.rng import EpochOrder, initial_tensors
 from ml_verifier.state import State, Trap
 
 AnyState: TypeAlias = State | Trap

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
+from typing_extensions import override
 
 MAX_RANK = 8
 MAX_ELEMENTS = 1 << 26  # of one tensor; 256 MiB of float32
@@ -44,6 +45,7 @@ class TensorType:
         """Bytes of the row-major representation."""
         return self.size * self.dtype.numpy.itemsize
 
+    @override
     def __str__(self) -> str:
         """Print as ``f32[64, 10]``."""
         return f"{self.dtype.label}{list(self.shape)}"

@@ -1,3 +1,5 @@
+# pyright: basic
+# torch.fx and torch.func carry no complete types; mypy --strict still applies.
 """Capture of a training step from ordinary PyTorch; the client's side only.
 
 The one place that imports torch. What the chain commits to is the canonical program

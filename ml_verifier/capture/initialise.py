@@ -1,3 +1,5 @@
+# pyright: basic
+# torch.fx and torch.func carry no complete types; mypy --strict still applies.
 """Initial weights: the distribution that PyTorch's layers draw from, as a recipe.
 
 The chain starts every job from its own seed, so a program says *how* its weights are

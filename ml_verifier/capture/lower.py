@@ -1,3 +1,5 @@
+# pyright: basic
+# torch.fx and torch.func carry no complete types; mypy --strict still applies.
 """Lowering of an aten graph to the operators of ``ml_verifier.operators``.
 
 A table maps each aten operator to a rule. A rule that meets an option it cannot express
@@ -16,7 +18,7 @@ from torch.fx import Node
 from ml_verifier.capture.builder import Builder
 from ml_verifier.capture.source import BACKWARD, location
 from ml_verifier.capture.trace import Traced
-from ml_verifier.operators import ShapeError
+from ml_verifier.operators import AttributeValue, ShapeError
 
 aten = torch.ops.aten
 
@@ -146,7 +148,7 @@ class Lowering:
             return shape[::-1] if operand.transposed else shape
         return ()
 
-    def add(self, name: str, *operands: object, **attributes: Any) -> Value:
+    def add(self, name: str, *operands: object, **attributes: AttributeValue) -> Value:
         """Append a node over operands; return its first output."""
         inputs = (self.number(operand) for operand in operands)
         return Value(self.builder.add(name, *inputs, **attributes))
@@ -168,7 +170,7 @@ def output_shape(node: Node) -> tuple[int, ...]:
     return tuple(node.meta["val"].shape)
 
 
-def argument(arguments: Sequence[Any], index: int, default: Any = None) -> Any:
+def argument(arguments: Sequence[Any], index: int, default: object = None) -> Any:  # noqa: ANN401 - whatever the schema has
     """Return a positional argument or its default, as the aten schema has it."""
     return arguments[index] if index < len(arguments) else default
 
@@ -214,7 +216,7 @@ def _sum(low: Lowering, _: Node, a: Sequence[Any]) -> Value:
     axes = _axes(low, a)
     if not axes:
         return Value(low.number(a[0]))
-    return low.add("sum", a[0], axes=axes, keepdim=int(argument(a, 2, False)))
+    return low.add("sum", a[0], axes=axes, keepdim=int(argument(a, 2, 0)))
 
 
 def _mean(low: Lowering, node: Node, a: Sequence[Any]) -> Operand:
@@ -273,7 +275,7 @@ def _addmm(low: Lowering, node: Node, a: Sequence[Any]) -> Operand:
 
 def _t(low: Lowering, _: Node, a: Sequence[Any]) -> Operand:
     if len(low.shape(a[0])) < 2:
-        return a[0]
+        return Value(low.number(a[0]))
     return Value(a[0].number, not a[0].transposed)
 
 
@@ -413,7 +415,7 @@ def _pool_attributes(a: Sequence[Any]) -> dict[str, Any]:
 
 
 def _max_pool(low: Lowering, _: Node, a: Sequence[Any]) -> Operand:
-    if argument(a, 5, False):
+    if argument(a, 5, 0):
         raise Unsupported("ceil_mode=True: pad the input instead")
     dilation = tuple(argument(a, 4) or (1, 1))
     first = low.add("max_pool2d", a[0], dilation=dilation, **_pool_attributes(a[1:4]))
@@ -426,11 +428,11 @@ def _max_pool_backward(low: Lowering, _: Node, a: Sequence[Any]) -> Operand:
 
 def _avg_attributes(a: Sequence[Any]) -> dict[str, Any]:
     """Read (kernel, stride, padding, ceil mode, include padding, divisor)."""
-    if argument(a, 3, False) or argument(a, 5) is not None:
+    if argument(a, 3, 0) or argument(a, 5) is not None:
         raise Unsupported("ceil_mode and divisor_override: leave them unset")
     return {
         **_pool_attributes(a),
-        "count_include_pad": int(argument(a, 4, True)),
+        "count_include_pad": int(argument(a, 4, 1)),
     }
 
 

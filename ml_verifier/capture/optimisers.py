@@ -1,3 +1,5 @@
+# pyright: basic
+# torch.fx and torch.func carry no complete types; mypy --strict still applies.
 """Lowering of ``torch.optim`` optimisers to the fused optimiser operators."""
 
 from collections.abc import Callable, Mapping, Sequence

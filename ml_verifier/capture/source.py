@@ -1,3 +1,5 @@
+# pyright: basic
+# torch.fx and torch.func carry no complete types; mypy --strict still applies.
 """Where in the user's code a traced call comes from."""
 
 import re

@@ -1,3 +1,5 @@
+# pyright: basic
+# torch.fx and torch.func carry no complete types; mypy --strict still applies.
 """From a module, a loss and an optimiser to a program."""
 
 from collections.abc import Callable, Mapping, Sequence
@@ -90,7 +92,7 @@ def capture(
     if lowering.problems:
         raise UnsupportedModel(tuple(lowering.problems))
     numbers = {slot.name: i for i, slot in enumerate(slots)}
-    values = numbers | result.buffers | {LOSS: result.loss}
+    values = {**numbers, **result.buffers, LOSS: result.loss}
     values |= update.lower(builder, numbers, result.gradients)
     program = builder.finish(tuple(values[slot.name] for slot in slots))
     return Captured(

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import torch
 from torch import nn
+from typing_extensions import override
 
 from ml_verifier.capture import Captured, capture
 from ml_verifier.data import Dataset, encode_records
@@ -31,11 +32,13 @@ class Cnn(nn.Module):
         self.second = nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=False)
         self.head = nn.Linear(6, 3)
 
+    @override
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x[B, 1, 8, 8] -> logits[B, 3]."""
         x = torch.max_pool2d(torch.relu(self.norm(self.first(x))), 2)
         x = nn.functional.avg_pool2d(torch.tanh(self.second(x)), 2)
-        return self.head(x.flatten(1))
+        logits: torch.Tensor = self.head(x.flatten(1))
+        return logits
 
 
 def sample(shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:

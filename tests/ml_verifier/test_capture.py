@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from typing_extensions import override
 
 from ml_verifier.capture import Captured, capture
 from ml_verifier.errors import UnsupportedModel
@@ -34,6 +35,7 @@ class Unusual(nn.Module):
         super().__init__()
         self.layer = nn.Linear(6, 3)
 
+    @override
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x[B, 6] -> logits[B, 3]."""
         x = nn.functional.gelu(self.layer(x))
@@ -79,7 +81,7 @@ def test_layers_start_from_the_distribution_that_torch_gives_them() -> None:
 def test_weights_without_a_recipe_must_be_given_one() -> None:
     model = nn.Sequential(nn.Linear(6, 3))
     with torch.no_grad():
-        model[0].weight.normal_()
+        nn.init.normal_(model.get_parameter("0.weight"))
     assert "initial value of 0.weight: no recipe" in problems_of(model)
     chosen = captured(model, initialise={"0.weight": Constant(0.25)})
     slot = next(s for s in chosen.program.slots if s.name == "0.weight")
@@ -101,7 +103,7 @@ def test_losses_and_inputs_that_cannot_be_captured() -> None:
     model = nn.Sequential(nn.Linear(6, 3))
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
     weighted = nn.CrossEntropyLoss(weight=torch.ones(3))
-    with pytest.raises(UnsupportedModel, match="class weights|register a buffer"):
+    with pytest.raises(UnsupportedModel, match=r"class weights|register a buffer"):
         capture(model, weighted, optimiser, sample((6,)))
     with pytest.raises(UnsupportedModel, match="mean"):
         capture(model, nn.CrossEntropyLoss(reduction="sum"), optimiser, sample((6,)))

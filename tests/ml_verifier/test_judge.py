@@ -1,4 +1,4 @@
-"""The judge: right steps are valid, wrong ones invalid, malformed ones nobody's fault."""
+"""The judge: right steps are valid, wrong ones invalid, malformed ones neither."""
 
 import dataclasses
 import functools
@@ -127,7 +127,7 @@ def test_facts_that_do_not_fit_convict_nobody(change: dict[str, int | bytes]) ->
 def test_trailing_and_missing_bytes() -> None:
     call = honest_call("mlp", 1)
     for witness in (call.witness + b"\0", call.witness[:-1]):
-        with pytest.raises(MalformedWitness, match="expected \\d+ bytes"):
+        with pytest.raises(MalformedWitness, match=r"expected \d+ bytes"):
             replay(dataclasses.replace(call, witness=witness))
 
 

@@ -1,5 +1,7 @@
 """Trajectories, their leaves, and the descent over them."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -72,5 +74,5 @@ def test_inner_positions_shrink_every_segment(start: int, length: int) -> None:
     inner = descent.inner_positions(start, start + length)
     ends = [start, *inner, start + length]
     assert len(inner) == min(64, length) - 1
-    assert all(a < b for a, b in zip(ends, ends[1:], strict=False))
-    assert max(b - a for a, b in zip(ends, ends[1:], strict=False)) <= -(-length // 64)
+    assert all(a < b for a, b in pairwise(ends))
+    assert max(b - a for a, b in pairwise(ends)) <= -(-length // 64)
