@@ -28,7 +28,6 @@ from web3.types import (
     BlockIdentifier,
     EventData,
     LogReceipt,
-    Nonce,
     TxParams,
     TxReceipt,
     Wei,
@@ -290,31 +289,55 @@ class Connection:
             InsufficientFunds: the account can't pay.
             TransactionTimeout: no block took it.
         """
-        bound = self._function(contract, function, arguments)
-        sender = self._signer().address
+        data = self._contracts[contract].encode_abi(function, list(arguments))
+        return self.send_data(contract, function, data, value=value, gas=gas)
+
+    def send_data(
+        self,
+        contract: str,
+        function: str,
+        data: HexStr | bytes,
+        *,
+        value: int = 0,
+        gas: int | None = None,
+    ) -> Receipt:
+        """Like `send`, with call data that the caller encoded.
+
+        Args:
+            contract: its name.
+            function: the function's name, for messages.
+            data: selector and arguments.
+            value: wei to send along.
+            gas: limit; None asks the node for an estimate and adds a fifth.
+        """
+        request: TxParams = {
+            "from": self._signer().address,
+            "to": self._contracts[contract].address,
+            "data": data,
+            "value": Wei(value),
+        }
         if gas is None:
             estimate = self._asked(
-                lambda: bound.estimate_gas({"from": sender, "value": Wei(value)}),
-                contract,
-                function,
+                lambda: self._web3.eth.estimate_gas(request), contract, function
             )
             gas = min(MAX_TRANSACTION_GAS, estimate + estimate // 5)
-        # Every field that web3 would ask the node for is given, so it asks nothing.
-        draft = bound.build_transaction(
-            {
-                "gas": gas,
-                "value": Wei(value),
-                "maxFeePerGas": Wei(0),
-                "maxPriorityFeePerGas": Wei(0),
-                "nonce": Nonce(0),
-                "chainId": self.chain_id,
-            }
-        )
+        draft: TxParams = {**request, "gas": gas}
         receipt = self._deliver(draft, f"{contract}.{function}")
         if receipt.get("status") != 1:
-            self.call(contract, function, *arguments, block=receipt["blockNumber"] - 1)
+            parent = BlockNumber(receipt["blockNumber"] - 1)
+            self._asked(
+                lambda: self._web3.eth.call(request, parent), contract, function
+            )
             raise ContractReverted(contract, function, "")
         return self._receipt(receipt)
+
+    def accepts(self, contract: str, function: str, *arguments: object) -> bool:
+        """Whether a contract would accept this transaction now; nothing is sent."""
+        try:
+            self.call(contract, function, *arguments)
+        except ContractReverted:
+            return False
+        return True
 
     def transfer(self, recipient: str, value: int) -> Receipt:
         """Send tokens to an address."""
@@ -379,6 +402,7 @@ class Connection:
         self, draft: TxParams, nonce: int, cap: int, tip: int, what: str
     ) -> HexBytes:
         filled = cast("TransactionDictType", dict(draft))
+        filled.pop("from", None)
         filled["type"] = 2
         filled["chainId"] = self.chain_id
         filled["nonce"] = nonce

@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["ContractInfo"]
+from chain.addresses import SYSTEM_CONTRACTS
+from contracts import artifact
+
+__all__ = ["ContractInfo", "deployed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +22,11 @@ class ContractInfo:
     name: str
     address: bytes
     abi: Sequence[Mapping[str, object]]
+
+
+def deployed() -> list[ContractInfo]:
+    """Every system contract of this chain."""
+    return [
+        ContractInfo(name, address, artifact(name).abi)
+        for name, address in SYSTEM_CONTRACTS.items()
+    ]

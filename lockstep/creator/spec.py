@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -244,4 +244,4 @@ def _sample(model: Any, column: np.ndarray, batch: int) -> Any:  # noqa: ANN401
     if parameter is None:
         raise JobRefused("the model has no parameters to train")
     zeros = parameter.new_zeros((batch, *column.shape[1:]))
-    return cast("Any", zeros if column.dtype == np.float32 else zeros.long())
+    return zeros if column.dtype == np.float32 else zeros.long()

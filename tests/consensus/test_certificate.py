@@ -91,6 +91,7 @@ Spoil = Callable[[tuple[CommitSignature, ...]], tuple[CommitSignature, ...]]
         (lambda s: (*s[:2], replace(s[2], signature=bytes(65))), "signature"),
         (lambda s: (*s[:2], replace(s[2], validator=bytes(20))), "no validator"),
     ],
+    ids=["twice", "unordered", "of another", "malformed", "outsider"],
 )
 def test_one_bad_entry_spoils_it(spoil: Spoil, message: str) -> None:
     good = certificate(0, 1, 2)

@@ -183,6 +183,7 @@ def with_sidecar(block: Block, sidecar: Sidecar) -> Block:
         ("certificate", {"parent_certificate": certificate(SECOND.block)}),
         ("evidence", {"evidence": (b"rubbish",)}),
     ],
+    ids=["no reveal", "old reveal", "no certificate", "of another", "evidence"],
 )
 def test_each_changed_sidecar_part_is_refused(
     field: str, change: dict[str, object]

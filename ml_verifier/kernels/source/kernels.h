@@ -55,8 +55,8 @@ struct variant {
     int (*selfcheck)(void);
     /* exp, log, tanh over n consecutive bit patterns, for exhaustive checks. */
     void (*unary_range)(int function, uint32_t first, int64_t n, float *out);
-    /* Bytes of worker scratch that a matrix product needs. */
-    int64_t matmul_scratch;
+    /* Bytes of scratch that the call needs, shared and per worker. */
+    void (*scratch_needed)(const struct call *call, int64_t *shared, int64_t *worker);
 };
 
 /* ---- thread pool (pool.c) ---- */

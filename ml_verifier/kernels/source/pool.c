@@ -95,8 +95,8 @@ static void await_job(uint32_t generation) {
     pthread_mutex_unlock(&sleep_mutex);
 }
 
-/* A published job's generation is odd, a closed one's even: `close` moves to even,
- * `publish` to odd, so a thread that has worked on g waits for anything but g. */
+/* The generation is read before the work: a thread that missed a change of job while it
+ * worked finds another generation at once and comes round again. */
 static void *thread_main(void *argument) {
     float_environment_enter();
     for (;;) {

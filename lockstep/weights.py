@@ -1,0 +1,67 @@
+"""From a trained state to the weights of a PyTorch module, without running torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from lockstep.errors import LockstepError
+from ml_verifier.program import LOSS, Program
+from ml_verifier.state import State
+
+__all__ = ["Module", "WeightsMismatch", "load_into", "save", "weights"]
+
+_OPTIMISER = "optimiser."  # how capture names the slots of the optimiser
+_COUNTER = "num_batches_tracked"  # of batch norm; no value depends on it
+
+
+class WeightsMismatch(LockstepError):
+    """The weights belong to another model."""
+
+
+class Module(Protocol):
+    """The part of `torch.nn.Module` that is used here."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Name and tensor of each parameter and buffer; the tensors are live."""
+        ...
+
+
+def weights(program: Program, state: State) -> dict[str, np.ndarray]:
+    """The module's part of a state: parameters and buffers by their PyTorch names."""
+    return {
+        slot.name: tensor
+        for slot, tensor in zip(program.slots, state.tensors, strict=True)
+        if slot.name != LOSS and not slot.name.startswith(_OPTIMISER)
+    }
+
+
+def save(path: Path, tensors: Mapping[str, np.ndarray], job: str) -> None:
+    """Write weights as safetensors; the file says which job they come from."""
+    save_file(dict(tensors), path, metadata={"format": "pt", "lockstep.job": job})
+
+
+def load_into(module: Module, tensors: Mapping[str, np.ndarray]) -> None:
+    """Copy weights into a module.
+
+    Raises:
+        WeightsMismatch: names or shapes are another model's.
+    """
+    own = module.state_dict()
+    wanted = {name for name in own if not name.endswith(_COUNTER)}
+    if wanted != set(tensors):
+        different = sorted(wanted ^ set(tensors))
+        raise WeightsMismatch(
+            f"the model and the weights do not share {', '.join(different)}; build the "
+            "model as in the script that was submitted"
+        )
+    for name, tensor in tensors.items():
+        if tuple(own[name].shape) != tensor.shape:
+            raise WeightsMismatch(
+                f"{name} has shape {tuple(own[name].shape)} in the model and "
+                f"{tensor.shape} in the weights"
+            )
+    for name, tensor in tensors.items():
+        own[name].copy_(own[name].new_tensor(tensor))

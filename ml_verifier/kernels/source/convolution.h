@@ -1,0 +1,393 @@
+/* Convolutions as matrix products over an implied im2col, one sample and group at a time.
+ *
+ * The padded sample is laid out as a *grid*: split by stride phase, so that for each tap
+ * (c, i, j) the inputs of adjacent outputs are adjacent in memory. With P = grid_width,
+ * output (oh, ow) of tap k reads grid[tap[k] + oh * P + ow]: the im2col matrix is never
+ * written out, and columns ow >= OW are computed along and dropped.
+ *
+ * size: [0] N, [1] C, [2] H, [3] W, [4] O, [5] kh, [6] kw, [7] OH, [8] OW, [9] [10]
+ * stride, [11] [12] padding, [13] [14] dilation, [15] groups. */
+#ifndef LOCKSTEP_CONVOLUTION_H
+#define LOCKSTEP_CONVOLUTION_H
+
+#include "matmul.h"
+
+enum { WIDEST_VECTOR = 16, WIDEST_PANEL = 32, MOST_ROWS = 14, STRIP_COLUMNS = 1024 };
+
+struct convolution {
+    int64_t samples, channels, height, width, outputs, kernel_h, kernel_w, out_h, out_w;
+    int64_t stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, groups;
+    /* Derived. */
+    int64_t group_channels, group_outputs, taps, positions;
+    int64_t grid_height, grid_width, grid_channel;
+    int64_t splits, split_step;
+    /* Shared scratch. */
+    int64_t *tap;      /* [taps] offset of (c, i, j) in the grid */
+    int64_t *position; /* [positions] offset of (oh, ow) in the grid */
+    float *packed;     /* weights as tiles, or the gradient transposed */
+    const float *in0, *in1;
+    float *out;
+};
+
+static struct convolution convolution_of(const struct call *call) {
+    const int64_t *s = call->size;
+    struct convolution c = {
+        .samples = s[0], .channels = s[1], .height = s[2], .width = s[3], .outputs = s[4],
+        .kernel_h = s[5], .kernel_w = s[6], .out_h = s[7], .out_w = s[8],
+        .stride_h = s[9], .stride_w = s[10], .pad_h = s[11], .pad_w = s[12],
+        .dilation_h = s[13], .dilation_w = s[14], .groups = s[15],
+        .in0 = call->in[0], .in1 = call->in[1], .out = call->out[0]};
+    c.group_channels = c.channels / c.groups;
+    c.group_outputs = c.outputs / c.groups;
+    c.taps = c.group_channels * c.kernel_h * c.kernel_w;
+    c.positions = c.out_h * c.out_w;
+    c.grid_height = ceil_div(c.height + 2 * c.pad_h, c.stride_h);
+    c.grid_width = ceil_div(c.width + 2 * c.pad_w, c.stride_w);
+    c.grid_channel = c.stride_h * c.stride_w * c.grid_height * c.grid_width;
+    c.tap = pool_shared_scratch();
+    c.position = c.tap + c.taps;
+    c.packed = (float *)(c.position + c.positions);
+    return c;
+}
+
+static int64_t round_up(int64_t n, int64_t unit) { return ceil_div(n, unit) * unit; }
+
+static int64_t grid_floats(const struct convolution *c) {
+    return c->group_channels * c->grid_channel + WIDEST_PANEL;
+}
+
+static int64_t strip_step(const struct convolution *c) {
+    return round_up(maximum(STRIP_COLUMNS, c->grid_width), WIDEST_PANEL) + WIDEST_PANEL;
+}
+
+static void convolution_scratch(const struct call *call, int64_t *shared, int64_t *worker) {
+    struct convolution c = convolution_of(call);
+    int64_t tables = (int64_t)sizeof(int64_t) * (c.taps + c.positions);
+    int64_t floats = 0, grid = grid_floats(&c);
+    *worker = 0;
+    switch (call->operator_index) {
+    case OPERATOR_conv2d:
+        floats = c.outputs * c.taps;
+        *worker = grid + MOST_ROWS * strip_step(&c);
+        break;
+    case OPERATOR_conv2d_backward_input:
+        floats = c.outputs * c.taps;
+        *worker = (c.group_outputs + MOST_ROWS) * round_up(c.positions, WIDEST_PANEL);
+        break;
+    case OPERATOR_conv2d_backward_weight: {
+        int64_t row = round_up(c.group_outputs, WIDEST_VECTOR);
+        floats = c.samples * c.groups * c.positions * row;
+        *worker = grid + 2 * c.taps * row;
+        break;
+    }
+    default:
+        break;
+    }
+    *shared = tables + (int64_t)sizeof(float) * floats;
+    *worker *= (int64_t)sizeof(float);
+}
+
+static void fill_tables(struct convolution *c) {
+    int64_t plane = c->grid_height * c->grid_width, k = 0, l = 0;
+    for (int64_t channel = 0; channel < c->group_channels; channel++)
+        for (int64_t i = 0; i < c->kernel_h; i++)
+            for (int64_t j = 0; j < c->kernel_w; j++) {
+                int64_t h = i * c->dilation_h, w = j * c->dilation_w;
+                int64_t phase = h % c->stride_h * c->stride_w + w % c->stride_w;
+                c->tap[k++] = channel * c->grid_channel + phase * plane +
+                              h / c->stride_h * c->grid_width + w / c->stride_w;
+            }
+    for (int64_t oh = 0; oh < c->out_h; oh++)
+        for (int64_t ow = 0; ow < c->out_w; ow++) c->position[l++] = oh * c->grid_width + ow;
+}
+
+/* One row of one phase: out[q] = padded row at q * stride + phase. */
+static void fill_grid_row(const struct convolution *c, const float *row, int64_t phase,
+                          float *out) {
+    int64_t step = c->stride_w;
+    int64_t low = maximum(0, ceil_div(c->pad_w - phase, step));
+    int64_t high = maximum(low, minimum(c->grid_width,
+                                        ceil_div(c->width + c->pad_w - phase, step)));
+    low = minimum(low, high);
+    const float *source = row + phase - c->pad_w;
+    for (int64_t q = 0; q < low; q++) out[q] = 0.0f;
+    if (step == 1)
+        memcpy(out + low, source + low, (size_t)(high - low) * sizeof *out);
+    else
+        for (int64_t q = low; q < high; q++) out[q] = source[q * step];
+    for (int64_t q = high; q < c->grid_width; q++) out[q] = 0.0f;
+}
+
+/* The grid of `channels` planes starting at x, and the slack that vectors may read. */
+static void fill_grid(const struct convolution *c, const float *x, int64_t channels,
+                      float *grid) {
+    float *out = grid;
+    for (int64_t channel = 0; channel < channels; channel++)
+        for (int64_t a = 0; a < c->stride_h; a++)
+            for (int64_t b = 0; b < c->stride_w; b++)
+                for (int64_t r = 0; r < c->grid_height; r++, out += c->grid_width) {
+                    int64_t h = r * c->stride_h + a - c->pad_h;
+                    if (h < 0 || h >= c->height)
+                        memset(out, 0, (size_t)c->grid_width * sizeof *out);
+                    else
+                        fill_grid_row(c, x + (channel * c->height + h) * c->width, b, out);
+                }
+    memset(out, 0, WIDEST_PANEL * sizeof *out);
+}
+
+/* Packs a matrix of rows x depth for all row tiles and depth blocks: the tile at row r
+ * and depth d starts at out + r * depth_total + rows * d. */
+static void pack_tiles(struct strided a, int64_t rows_total, int64_t depth_total, float *out) {
+    int64_t step = even_rows(rows_total);
+    for (int64_t r = 0; r < rows_total; r += step) {
+        int64_t rows = minimum(step, rows_total - r);
+        for (int64_t d = 0; d < depth_total; d += DEPTH_BLOCK) {
+            struct strided block = {a.data + r * a.row_step + d * a.column_step, a.row_step,
+                                    a.column_step};
+            pack_a(block, rows, minimum(DEPTH_BLOCK, depth_total - d),
+                   out + r * depth_total + rows * d);
+        }
+    }
+}
+
+/* Cuts `units` of one task into pieces when samples and groups are too few for the pool. */
+static void split_tasks(struct convolution *c, int64_t tasks, int64_t units, int64_t unit) {
+    int64_t wanted = ceil_div(pool_threads(), maximum(1, tasks));
+    c->split_step = round_up(ceil_div(units, minimum(wanted, maximum(1, units))), unit);
+    c->splits = ceil_div(units, c->split_step);
+}
+
+/* ---- forward: in x, w ---- */
+
+static void forward_strip(const struct convolution *c, const float *grid, const float *tiles,
+                          int64_t rows, int64_t columns, float *strip) {
+    int64_t step = strip_step(c);
+    for (int64_t d = 0; d < c->taps; d += DEPTH_BLOCK) {
+        int64_t depth = minimum(DEPTH_BLOCK, c->taps - d);
+        for (int64_t j = 0; j < columns; j += PANEL) {
+            int vectors = vectors_for(columns - j);
+            struct tile_operands operands = {
+                .a = tiles + rows * d, .b = grid + j, .b_offset = c->tap + d};
+            offset_kernels[rows - 1][vectors - 1](&operands, depth, strip + j, step, d > 0);
+        }
+    }
+}
+
+static void conv2d_task(const void *context, int64_t task, const struct worker *worker) {
+    const struct convolution *c = context;
+    int64_t split = task % c->splits, group = task / c->splits % c->groups;
+    int64_t sample = task / c->splits / c->groups;
+    float *grid = worker->scratch, *strip = grid + grid_floats(c);
+    int64_t first_channel = sample * c->channels + group * c->group_channels;
+    fill_grid(c, c->in0 + first_channel * c->height * c->width, c->group_channels, grid);
+
+    const float *tiles = c->packed + group * c->group_outputs * c->taps;
+    int64_t last = minimum((split + 1) * c->split_step, c->group_outputs);
+    int64_t step = even_rows(c->group_outputs), width = c->grid_width;
+    int64_t strip_rows = maximum(1, STRIP_COLUMNS / width);
+    float *y = c->out + (sample * c->outputs + group * c->group_outputs) * c->positions;
+    for (int64_t oh = 0; oh < c->out_h; oh += strip_rows) {
+        int64_t lines = minimum(strip_rows, c->out_h - oh);
+        for (int64_t o = split * c->split_step; o < last; o += step) {
+            int64_t rows = minimum(step, c->group_outputs - o);
+            forward_strip(c, grid + oh * width, tiles + o * c->taps, rows,
+                          (lines - 1) * width + c->out_w, strip);
+            for (int64_t r = 0; r < rows; r++)
+                for (int64_t line = 0; line < lines; line++)
+                    memcpy(y + (o + r) * c->positions + (oh + line) * c->out_w,
+                           strip + r * strip_step(c) + line * width,
+                           (size_t)c->out_w * sizeof *y);
+        }
+    }
+}
+
+static int conv2d_operator(const struct call *call) {
+    struct convolution c = convolution_of(call);
+    if (c.samples * c.outputs * c.positions == 0) return RUN_OK;
+    fill_tables(&c);
+    for (int64_t g = 0; g < c.groups; g++) {
+        int64_t start = g * c.group_outputs * c.taps;
+        struct strided weights = {c.in1 + start, c.taps, 1};
+        pack_tiles(weights, c.group_outputs, c.taps, c.packed + start);
+    }
+    split_tasks(&c, c.samples * c.groups, c.group_outputs, even_rows(c.group_outputs));
+    pool_run(conv2d_task, &c, c.samples * c.groups * c.splits);
+    return RUN_OK;
+}
+
+/* ---- gradient of the input: in g, w ---- */
+
+/* target[i] += source[i] */
+INLINE void add_run(float *restrict target, const float *restrict source, int64_t n) {
+#if defined(__AVX512F__) && !defined(LOCKSTEP_PORTABLE)
+    for (; n >= VECTOR; n -= VECTOR, target += VECTOR, source += VECTOR)
+        vector_store(target, vector_add(vector_load(target), vector_load(source)));
+    if (n > 0) {
+        __mmask16 mask = (__mmask16)((1u << n) - 1);
+        __m512 sum = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, target),
+                                   _mm512_maskz_loadu_ps(mask, source));
+        _mm512_mask_storeu_ps(target, mask, sum);
+    }
+#else
+    for (int64_t i = 0; i < n; i++) target[i] += source[i];
+#endif
+}
+
+/* Adds one im2col row, that of tap (i, j), into a channel of dx. */
+static void scatter_tap(const struct convolution *c, const float *column, int64_t i, int64_t j,
+                        float *dx) {
+    int64_t shift_h = i * c->dilation_h - c->pad_h, shift_w = j * c->dilation_w - c->pad_w;
+    int64_t low = maximum(0, ceil_div(maximum(0, -shift_w), c->stride_w));
+    int64_t room = c->width - shift_w; /* ow * stride < room */
+    int64_t high = room <= 0 ? 0 : minimum(c->out_w, ceil_div(room, c->stride_w));
+    for (int64_t oh = 0; oh < c->out_h; oh++) {
+        int64_t h = oh * c->stride_h + shift_h;
+        if (h < 0 || h >= c->height || high <= low) continue;
+        const float *source = column + oh * c->out_w;
+        float *target = dx + h * c->width + shift_w;
+        if (c->stride_w == 1)
+            add_run(target + low, source + low, high - low);
+        else
+            for (int64_t ow = low; ow < high; ow++) target[ow * c->stride_w] += source[ow];
+    }
+}
+
+static void conv2d_backward_input_task(const void *context, int64_t task,
+                                       const struct worker *worker) {
+    const struct convolution *c = context;
+    int64_t split = task % c->splits, group = task / c->splits % c->groups;
+    int64_t sample = task / c->splits / c->groups;
+    int64_t padded = round_up(c->positions, PANEL), area = c->kernel_h * c->kernel_w;
+    float *panels = worker->scratch, *strip = panels + c->group_outputs * padded;
+    int64_t first_output = sample * c->outputs + group * c->group_outputs;
+    for (int64_t d = 0; d < c->group_outputs; d += DEPTH_BLOCK) {
+        struct strided g = {c->in0 + (first_output + d) * c->positions, c->positions, 1};
+        pack_b(g, minimum(DEPTH_BLOCK, c->group_outputs - d), c->positions,
+               panels + d * padded);
+    }
+    int64_t first_channel = split * c->split_step;
+    int64_t last_channel = minimum(first_channel + c->split_step, c->group_channels);
+    float *dx = c->out + (sample * c->channels + group * c->group_channels) * c->height * c->width;
+    memset(dx + first_channel * c->height * c->width, 0,
+           (size_t)((last_channel - first_channel) * c->height * c->width) * sizeof *dx);
+    /* Tiles start at channel boundaries of this split. */
+    const float *tiles = c->packed + (group * c->group_channels + first_channel) * area *
+                                         c->group_outputs;
+    int64_t taps = (last_channel - first_channel) * area, step = even_rows(taps);
+    for (int64_t k = 0; k < taps; k += step) {
+        int64_t rows = minimum(step, taps - k);
+        for (int64_t d = 0; d < c->group_outputs; d += DEPTH_BLOCK) {
+            int64_t depth = minimum(DEPTH_BLOCK, c->group_outputs - d);
+            for (int64_t j = 0; j < c->positions; j += PANEL) {
+                int vectors = vectors_for(c->positions - j);
+                struct tile_operands operands = {
+                    .a = tiles + k * c->group_outputs + rows * d,
+                    .b = panels + d * padded + j * depth, .b_step = PANEL};
+                packed_kernels[rows - 1][vectors - 1](&operands, depth, strip + j, padded,
+                                                      d > 0);
+            }
+        }
+        for (int64_t r = 0; r < rows; r++) {
+            int64_t channel = first_channel + (k + r) / area, tap = (k + r) % area;
+            scatter_tap(c, strip + r * padded, tap / c->kernel_w, tap % c->kernel_w,
+                        dx + channel * c->height * c->width);
+        }
+    }
+}
+
+static int conv2d_backward_input_operator(const struct call *call) {
+    struct convolution c = convolution_of(call);
+    if (c.samples * c.channels * c.height * c.width == 0) return RUN_OK;
+    split_tasks(&c, c.samples * c.groups, c.group_channels, 1);
+    int64_t area = c.kernel_h * c.kernel_w;
+    for (int64_t g = 0; g < c.groups; g++)
+        for (int64_t s = 0; s < c.splits; s++) {
+            int64_t first = s * c.split_step;
+            int64_t last = minimum(first + c.split_step, c.group_channels);
+            struct strided weights = {
+                c.in1 + g * c.group_outputs * c.taps + first * area, 1, c.taps};
+            pack_tiles(weights, (last - first) * area, c.group_outputs,
+                       c.packed + (g * c.group_channels + first) * area * c.group_outputs);
+        }
+    pool_run(conv2d_backward_input_task, &c, c.samples * c.groups * c.splits);
+    return RUN_OK;
+}
+
+/* ---- gradient of the weight: in g, x ---- */
+
+/* Of each sample and group, the gradient as [position][output], outputs padded. */
+static void transpose_gradient_task(const void *context, int64_t task,
+                                    const struct worker *worker) {
+    (void)worker;
+    const struct convolution *c = context;
+    int64_t row = round_up(c->group_outputs, VECTOR);
+    const float *g = c->in0 + task * c->group_outputs * c->positions;
+    float *out = c->packed + task * c->positions * row;
+    transpose(g, c->positions, c->group_outputs, c->positions, out, row);
+    for (int64_t l = 0; l < c->positions; l++)
+        for (int64_t o = c->group_outputs; o < row; o++) out[l * row + o] = 0.0f;
+}
+
+/* t = product of one sample for taps [first, last): rows are taps, columns outputs. */
+static void weight_product(const struct convolution *c, const float *grid, const float *g,
+                           int64_t first, int64_t last, float *t) {
+    int64_t row = round_up(c->group_outputs, VECTOR), step = even_rows(last - first);
+    int64_t first_channel = first / (c->kernel_h * c->kernel_w);
+    const float *origin = grid - first_channel * c->grid_channel;
+    for (int64_t d = 0; d < c->positions; d += DEPTH_BLOCK) {
+        int64_t depth = minimum(DEPTH_BLOCK, c->positions - d);
+        for (int64_t j = 0; j < row; j += PANEL)
+            for (int64_t k = first; k < last; k += step) {
+                int64_t rows = minimum(step, last - k);
+                int vectors = vectors_for(row - j);
+                const float *pointers[MAX_ROWS];
+                for (int64_t r = 0; r < rows; r++) pointers[r] = origin + c->tap[k + r];
+                struct tile_operands operands = {.a_rows = pointers,
+                                                 .a_offset = c->position + d,
+                                                 .b = g + d * row + j,
+                                                 .b_step = row};
+                gather_kernels[rows - 1][vectors - 1](
+                    &operands, depth, t + (k - first) * row + j, row, d > 0);
+            }
+    }
+}
+
+static void conv2d_backward_weight_task(const void *context, int64_t task,
+                                        const struct worker *worker) {
+    const struct convolution *c = context;
+    int64_t group = task / c->splits, first = task % c->splits * c->split_step;
+    int64_t last = minimum(first + c->split_step, c->taps);
+    int64_t row = round_up(c->group_outputs, VECTOR), count = (last - first) * row;
+    int64_t area = c->kernel_h * c->kernel_w;
+    int64_t low = first / area, high = ceil_div(last, area);
+    float *grid = worker->scratch, *total = grid + grid_floats(c), *t = total + count;
+    memset(total, 0, (size_t)count * sizeof *total);
+    for (int64_t n = 0; n < c->samples; n++) {
+        int64_t channel = n * c->channels + group * c->group_channels + low;
+        fill_grid(c, c->in1 + channel * c->height * c->width, high - low, grid);
+        const float *g = c->packed + (n * c->groups + group) * c->positions * row;
+        if (c->positions == 0) memset(t, 0, (size_t)count * sizeof *t);
+        weight_product(c, grid, g, first, last, t);
+        for (int64_t i = 0; i < count; i++) total[i] = total[i] + t[i];
+    }
+    float *dw = c->out + group * c->group_outputs * c->taps;
+    for (int64_t k = first; k < last; k++)
+        for (int64_t o = 0; o < c->group_outputs; o++)
+            dw[o * c->taps + k] = total[(k - first) * row + o];
+}
+
+static int conv2d_backward_weight_operator(const struct call *call) {
+    struct convolution c = convolution_of(call);
+    if (c.outputs * c.taps == 0) return RUN_OK;
+    fill_tables(&c);
+    pool_run(transpose_gradient_task, &c, c.samples * c.groups);
+    split_tasks(&c, c.groups, c.taps, 1);
+    if (c.splits > 1) { /* whole tiles */
+        c.split_step = round_up(c.split_step, minimum(MAX_ROWS, c.split_step));
+        c.splits = ceil_div(c.taps, c.split_step);
+    }
+    pool_run(conv2d_backward_weight_task, &c, c.groups * c.splits);
+    return RUN_OK;
+}
+
+#endif

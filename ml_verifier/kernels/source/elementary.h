@@ -1,0 +1,245 @@
+/* exp, log and tanh of a float, correctly rounded.
+ *
+ * First path: double arithmetic with a relative error below 2^-50 (argument reductions
+ * are exact or carry 2^-93 of ln 2; the polynomials are interpolations at Chebyshev
+ * nodes with truncation errors 2^-54.5 (exp) and 2^-60 (log); a handful of roundings of
+ * 2^-53 each follow). When the interval of +-2^-48 about the result rounds to one float,
+ * that float is the answer.
+ * Second path, about one element in four million: double-double arithmetic good to more
+ * than 2^-75. The nearest any of the 2^32 results comes to a rounding boundary, other
+ * than by being exact, is far wider, as the exhaustive check in tests/kernels shows. */
+#ifndef LOCKSTEP_ELEMENTARY_H
+#define LOCKSTEP_ELEMENTARY_H
+
+#include "variant.h"
+
+#define MARGIN 0x1p-48
+#define LN2_HIGH 0x1.62e42fefa2000p-1 /* 40 bits of ln 2: products by small integers are exact */
+#define LN2_MIDDLE 0x1.9ef35793c7673p-41
+#define LN2_LOW 0x1.f97b57a079a19p-103
+#define LOG2_E 0x1.71547652b82fep+0
+#define ROUND_SHIFT 0x1.8p52 /* adding it leaves a nearest integer in the low bits */
+
+#ifdef HARDWARE_FMA
+#define FMA_D(a, b, c) __builtin_fma((a), (b), (c))
+#else
+#define FMA_D(a, b, c) ((a) * (b) + (c)) /* the error bound holds with two roundings too */
+#endif
+
+/* (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2, highest power first. */
+INLINE double exp_tail(double r) {
+    double q = 0x1.af38aa3dc1703p-26;
+    q = FMA_D(q, r, 0x1.289185d3af9d2p-22);
+    q = FMA_D(q, r, 0x1.71de0dae2883ep-19);
+    q = FMA_D(q, r, 0x1.a019b90ccaa6cp-16);
+    q = FMA_D(q, r, 0x1.a01a01a7c42c9p-13);
+    q = FMA_D(q, r, 0x1.6c16c1788bf1dp-10);
+    q = FMA_D(q, r, 0x1.11111111109b3p-7);
+    q = FMA_D(q, r, 0x1.5555555553d63p-5);
+    q = FMA_D(q, r, 0x1.5555555555556p-3);
+    return FMA_D(q, r, 0x1.0000000000001p-1);
+}
+
+/* exp(x) = scale * (1 + m): m with full relative precision, scale a power of two. */
+struct scaled {
+    double m, scale;
+};
+
+INLINE struct scaled exp_parts(double x) {
+    double shifted = x * LOG2_E + ROUND_SHIFT;
+    double n = shifted - ROUND_SHIFT;
+    double r = (x - n * LN2_HIGH) - n * LN2_MIDDLE;
+    struct scaled parts;
+    parts.m = FMA_D(r * r, exp_tail(r), r);
+    parts.scale = bits_double((double_bits(shifted) + 1023) << 52);
+    return parts;
+}
+
+INLINE double exp_fast(float value) {
+    double x = (double)value;
+    x = x < -110.0 ? -110.0 : x; /* below: rounds to 0; above: overflows; NaN passes */
+    x = x > 95.0 ? 95.0 : x;
+    struct scaled e = exp_parts(x);
+    return e.scale * (1.0 + e.m);
+}
+
+INLINE double log_fast(float value) {
+    const uint64_t root_half = 0x3fe6a09e667f3bcdULL; /* sqrt(1/2) */
+    const uint64_t one = 0x3ff0000000000000ULL;
+    double x = (double)value;
+    uint64_t bits = double_bits(x);
+    uint64_t biased = (bits - root_half + one) >> 52; /* exponent + 1023 */
+    double e = bits_double(biased | 0x4330000000000000ULL) - (0x1p52 + 1023.0);
+    double f = bits_double(bits - (biased << 52) + one) - 1.0; /* in [sqrt(1/2), sqrt(2)) - 1 */
+    double s = f / (2.0 + f);
+    double z = s * s;
+    double p = 0x1.0c04595972ab8p-3;
+    p = FMA_D(p, z, 0x1.0fbe83c2cbcf3p-3);
+    p = FMA_D(p, z, 0x1.3b1c360763b8ap-3);
+    p = FMA_D(p, z, 0x1.745cf901605f7p-3);
+    p = FMA_D(p, z, 0x1.c71c720160b47p-3);
+    p = FMA_D(p, z, 0x1.2492492476c87p-2);
+    p = FMA_D(p, z, 0x1.9999999999a38p-2);
+    p = FMA_D(p, z, 0x1.5555555555555p-1);
+    double log1p_f = FMA_D(s * z, p, s + s); /* 2 atanh(s) */
+    double y = e * LN2_HIGH + (e * LN2_MIDDLE + log1p_f);
+    y = value == INFINITY_F ? (double)INFINITY_F : y;
+    y = value == 0.0f ? -(double)INFINITY_F : y;
+    y = value < 0.0f ? (double)NAN_F : y;
+    return value != value ? x : y;
+}
+
+INLINE double tanh_fast(float value) {
+    double x = (double)value;
+    double a = x < 0.0 ? -x : x;
+    a = a > 10.0 ? 10.0 : a; /* tanh(10) already rounds to 1 */
+    struct scaled e = exp_parts(a + a);
+    double expm1 = e.scale * e.m + (e.scale - 1.0);
+    double t = expm1 / (expm1 + 2.0);
+    uint64_t sign = double_bits(x) & 0x8000000000000000ULL;
+    return bits_double(double_bits(t) | sign);
+}
+
+/* ---- second path: double-double ---- */
+
+struct pair {
+    double high, low;
+};
+
+static struct pair two_sum(double a, double b) {
+    double sum = a + b;
+    double part = sum - a;
+    return (struct pair){sum, (a - (sum - part)) + (b - part)};
+}
+
+static struct pair split(double a) {
+    double scaled = a * 134217729.0; /* 2^27 + 1: Veltkamp */
+    double high = scaled - (scaled - a);
+    return (struct pair){high, a - high};
+}
+
+static struct pair two_product(double a, double b) {
+    double product = a * b;
+    struct pair x = split(a), y = split(b);
+    double error = ((x.high * y.high - product) + x.high * y.low + x.low * y.high) +
+                   x.low * y.low; /* Dekker */
+    return (struct pair){product, error};
+}
+
+static struct pair pair_add(struct pair a, struct pair b) {
+    struct pair s = two_sum(a.high, b.high), t = two_sum(a.low, b.low);
+    s = two_sum(s.high, s.low + t.high);
+    return two_sum(s.high, s.low + t.low);
+}
+
+static struct pair pair_multiply(struct pair a, struct pair b) {
+    struct pair p = two_product(a.high, b.high);
+    return two_sum(p.high, p.low + (a.high * b.low + a.low * b.high));
+}
+
+static struct pair pair_divide(struct pair a, struct pair b) {
+    double q = a.high / b.high;
+    struct pair product = pair_multiply(b, (struct pair){q, 0.0});
+    struct pair rest = pair_add(a, (struct pair){-product.high, -product.low});
+    double correction = rest.high / b.high;
+    struct pair again = pair_multiply(b, (struct pair){correction, 0.0});
+    struct pair last = pair_add(rest, (struct pair){-again.high, -again.low});
+    struct pair sum = two_sum(q, correction);
+    return two_sum(sum.high, sum.low + last.high / b.high);
+}
+
+/* exp(r) - 1 by its series; 30 terms leave less than 2^-150 for |r| <= ln(2) / 2. */
+static struct pair expm1_series(struct pair r) {
+    enum { TERMS = 30 };
+    const struct pair one = {1.0, 0.0};
+    struct pair sum = one;
+    for (int k = TERMS; k >= 2; k--) {
+        struct pair step = pair_divide(r, (struct pair){(double)k, 0.0});
+        sum = pair_add(one, pair_multiply(step, sum));
+    }
+    return pair_multiply(r, sum);
+}
+
+/* exp(x) = 2^n * (1 + m). */
+static struct pair exp_pair(double x, double *n) {
+    *n = (x * LOG2_E + ROUND_SHIFT) - ROUND_SHIFT;
+    struct pair high = two_sum(x, -*n * LN2_HIGH); /* the product is exact */
+    struct pair middle = two_product(-*n, LN2_MIDDLE);
+    struct pair r = pair_add(high, middle);
+    return expm1_series(pair_add(r, (struct pair){-*n * LN2_LOW, 0.0}));
+}
+
+static double power_of_two(double n) { return bits_double((uint64_t)((int64_t)n + 1023) << 52); }
+
+/* Rounds high + low to float once, through a round-to-odd double. */
+static float round_pair(struct pair value, double scale) {
+    struct pair v = two_sum(value.high, value.low);
+    uint64_t bits = double_bits(v.high);
+    if (v.low != 0.0 && (bits & 1) == 0)
+        bits = (v.low < 0.0) == (v.high < 0.0) ? bits + 1 : bits - 1;
+    return (float)(bits_double(bits) * scale);
+}
+
+static float exp_exact(float value) {
+    double n;
+    double x = (double)value;
+    x = x < -110.0 ? -110.0 : x;
+    x = x > 95.0 ? 95.0 : x;
+    struct pair m = exp_pair(x, &n);
+    return round_pair(pair_add((struct pair){1.0, 0.0}, m), power_of_two(n));
+}
+
+/* One Newton step from the double result: log x = y + log(x exp(-y)). */
+static float log_exact(float value) {
+    double n;
+    double y = log_fast(value);
+    struct pair m = exp_pair(-y, &n);
+    struct pair e = pair_add((struct pair){1.0, 0.0}, m);
+    struct pair product = pair_multiply(e, (struct pair){(double)value * power_of_two(n), 0.0});
+    struct pair d = pair_add(product, (struct pair){-1.0, 0.0}); /* about 2^-50 */
+    struct pair half_square = {-0.5 * d.high * d.high, 0.0};
+    return round_pair(pair_add((struct pair){y, 0.0}, pair_add(d, half_square)), 1.0);
+}
+
+static float tanh_exact(float value) {
+    double n;
+    double a = value < 0.0f ? -(double)value : (double)value;
+    struct pair m = exp_pair(2.0 * (a > 10.0 ? 10.0 : a), &n);
+    double scale = power_of_two(n);
+    struct pair scaled = {m.high * scale, m.low * scale};
+    struct pair expm1 = pair_add(scaled, (struct pair){scale - 1.0, 0.0});
+    struct pair t = pair_divide(expm1, pair_add(expm1, (struct pair){2.0, 0.0}));
+    return round_pair(t, value < 0.0f ? -1.0 : 1.0);
+}
+
+/* ---- arrays ---- */
+
+#define DEFINE_CORRECTLY_ROUNDED(name)                                              \
+    static void name##_array(const float *restrict x, float *restrict y, int64_t n) { \
+        enum { BLOCK = 128 };                                                       \
+        double lower = 1.0 - MARGIN, upper = 1.0 + MARGIN;                          \
+        for (int64_t start = 0; start < n; start += BLOCK) {                        \
+            const float *restrict in = x + start;                                   \
+            float *restrict out = y + start;                                        \
+            int count = (int)minimum(BLOCK, n - start);                             \
+            float other[BLOCK];                                                     \
+            for (int i = 0; i < count; i++) {                                       \
+                double value = name##_fast(in[i]);                                  \
+                out[i] = (float)(value * lower);                                    \
+                other[i] = (float)(value * upper);                                  \
+            }                                                                       \
+            uint32_t unsafe = 0;                                                    \
+            for (int i = 0; i < count; i++)                                         \
+                unsafe |= float_bits(out[i]) ^ float_bits(other[i]);                \
+            if (unsafe == 0) continue;                                              \
+            for (int i = 0; i < count; i++)                                         \
+                if (float_bits(out[i]) != float_bits(other[i]))                     \
+                    out[i] = name##_exact(in[i]);                                   \
+        }                                                                           \
+    }
+
+DEFINE_CORRECTLY_ROUNDED(exp)
+DEFINE_CORRECTLY_ROUNDED(log)
+DEFINE_CORRECTLY_ROUNDED(tanh)
+
+#endif

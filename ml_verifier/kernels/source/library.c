@@ -1,0 +1,172 @@
+/* The exported functions: dispatch over the instruction sets, floating-point
+ * environment, reservations. Everything else has hidden visibility. */
+#include "kernels.h"
+
+#include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif !defined(__aarch64__)
+#include <fenv.h>
+#endif
+
+#define EXPORT __attribute__((visibility("default")))
+
+#if defined(__x86_64__)
+extern const struct variant lockstep_variant_avx512, lockstep_variant_avx2;
+#elif defined(__aarch64__)
+extern const struct variant lockstep_variant_neon;
+#endif
+extern const struct variant lockstep_variant_portable;
+
+/* Best first. */
+static const struct variant *const variants[] = {
+#if defined(__x86_64__)
+    &lockstep_variant_avx512,
+    &lockstep_variant_avx2,
+#elif defined(__aarch64__)
+    &lockstep_variant_neon,
+#endif
+    &lockstep_variant_portable,
+};
+enum { VARIANTS = sizeof variants / sizeof variants[0] };
+
+static const struct variant *active = &lockstep_variant_portable;
+
+static const char *const operator_names[OPERATOR_COUNT] = {
+#define X(name) #name,
+    LOCKSTEP_OPERATORS(X)
+#undef X
+};
+
+static int processor_has(const struct variant *variant) {
+#if defined(__x86_64__)
+    if (variant == &lockstep_variant_avx512)
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (variant == &lockstep_variant_avx2)
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#endif
+    (void)variant; /* NEON and its fma are part of the AArch64 baseline */
+    return 1;
+}
+
+uint64_t float_environment_enter(void) {
+#if defined(__x86_64__)
+    unsigned saved = _mm_getcsr();
+    _mm_setcsr(0x1f80); /* all exceptions masked, nearest even, no FTZ, no DAZ */
+    return saved;
+#elif defined(__aarch64__)
+    uint64_t saved;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(saved));
+    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)0));
+    return saved;
+#else
+    uint64_t saved = (uint64_t)fegetround();
+    fesetround(FE_TONEAREST);
+    return saved;
+#endif
+}
+
+void float_environment_leave(uint64_t saved) {
+#if defined(__x86_64__)
+    _mm_setcsr((unsigned)saved);
+#elif defined(__aarch64__)
+    __asm__ volatile("msr fpcr, %0" : : "r"(saved));
+#else
+    fesetround((int)saved);
+#endif
+}
+
+__attribute__((constructor)) static void initialise(void) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+#endif
+    for (int i = 0; i < VARIANTS; i++)
+        if (processor_has(variants[i])) {
+            active = variants[i];
+            break;
+        }
+    pool_initialise();
+}
+
+EXPORT int lockstep_run(const struct call *call) {
+    pool_enter();
+    uint64_t saved = float_environment_enter();
+    int result = active->run[call->operator_index](call);
+    float_environment_leave(saved);
+    pool_leave();
+    return result;
+}
+
+/* -1 when there is no such operator. */
+EXPORT int64_t lockstep_operator(const char *name) {
+    for (int i = 0; i < OPERATOR_COUNT; i++)
+        if (strcmp(name, operator_names[i]) == 0) return i;
+    return -1;
+}
+
+EXPORT int64_t lockstep_call_bytes(void) { return (int64_t)sizeof(struct call); }
+
+/* The name of the i-th variant that this processor runs, best first; NULL at the end. */
+EXPORT const char *lockstep_isa_at(int64_t i) {
+    for (int v = 0; v < VARIANTS; v++)
+        if (processor_has(variants[v]) && i-- == 0) return variants[v]->name;
+    return NULL;
+}
+
+EXPORT const char *lockstep_isa(void) { return active->name; }
+
+static const struct variant *find(const char *name) {
+    for (int v = 0; v < VARIANTS; v++)
+        if (strcmp(variants[v]->name, name) == 0 && processor_has(variants[v]))
+            return variants[v];
+    return NULL;
+}
+
+EXPORT int lockstep_set_isa(const char *name) {
+    const struct variant *variant = find(name);
+    if (variant == NULL) return -1;
+    pool_enter();
+    active = variant;
+    pool_leave();
+    return 0;
+}
+
+EXPORT int lockstep_selfcheck(const char *name) {
+    const struct variant *variant = find(name);
+    if (variant == NULL) return -1;
+    pool_enter();
+    uint64_t saved = float_environment_enter();
+    int result = variant->selfcheck();
+    float_environment_leave(saved);
+    pool_leave();
+    return result;
+}
+
+/* function: 0 exp, 1 log, 2 tanh. */
+EXPORT void lockstep_unary_range(int function, uint32_t first, int64_t n, float *out) {
+    pool_enter();
+    uint64_t saved = float_environment_enter();
+    active->unary_range(function, first, n, out);
+    float_environment_leave(saved);
+    pool_leave();
+}
+
+/* Reserves the scratch that the call needs in any variant: 0, ENOMEM, or -1 when that is
+ * more than `limit` bytes in one area. */
+EXPORT int lockstep_prepare(const struct call *call, int64_t limit) {
+    int64_t shared = 0, worker = 0;
+    for (int v = 0; v < VARIANTS; v++) {
+        int64_t shared_here, worker_here;
+        variants[v]->scratch_needed(call, &shared_here, &worker_here);
+        if (shared_here > shared) shared = shared_here;
+        if (worker_here > worker) worker = worker_here;
+    }
+    if (shared > limit || worker > limit) return -1;
+    return pool_reserve(shared, worker);
+}
+
+EXPORT int lockstep_set_threads(int64_t threads) { return pool_set_threads(threads); }
+
+EXPORT int64_t lockstep_threads(void) { return pool_threads(); }

@@ -1,0 +1,340 @@
+/* Matrix products in the specified order: for each element, blocks of 256 along the
+ * depth, inside a block one chain of fma from +0 in ascending depth, block sums added
+ * left to right. Tiles, packing and threads choose only which elements are computed
+ * together, so they change no bit.
+ *
+ * A tile of C is rows x columns; a micro-kernel broadcasts elements of A along vectors of
+ * B. It comes in three forms of access to its operands:
+ *   packed: A as [depth][rows], B rows at a constant step
+ *   offset: A as [depth][rows], B rows at tabulated offsets (convolution)
+ *   gather: A by row pointers and tabulated offsets, B rows at a constant step */
+#ifndef LOCKSTEP_MATMUL_H
+#define LOCKSTEP_MATMUL_H
+
+#include "vector.h"
+
+enum { DEPTH_BLOCK = 256, COLUMN_BLOCK = 512 };
+
+struct tile_operands {
+    const float *a;             /* packed, offset */
+    const float *const *a_rows; /* gather */
+    const int64_t *a_offset;    /* gather, per depth */
+    const float *b;
+    int64_t b_step;          /* packed, gather */
+    const int64_t *b_offset; /* offset, per depth */
+};
+
+enum tile_form { FORM_PACKED, FORM_OFFSET, FORM_GATHER };
+
+INLINE void micro_kernel(enum tile_form form, int rows, int vectors,
+                         const struct tile_operands *operands, int64_t depth,
+                         float *c, int64_t c_step, int accumulate) {
+    vector sum[MAX_ROWS][PANEL_VECTORS];
+    const float *a = operands->a, *b = operands->b;
+    const int64_t *a_offset = operands->a_offset, *b_offset = operands->b_offset;
+    const int64_t b_step = operands->b_step;
+    const float *row[MAX_ROWS];
+    for (int i = 0; i < rows; i++) {
+        for (int v = 0; v < vectors; v++) sum[i][v] = vector_set(0.0f);
+        if (form == FORM_GATHER) row[i] = operands->a_rows[i];
+    }
+    for (int64_t k = 0; k < depth; k++) {
+        vector line[PANEL_VECTORS];
+        const float *source = form == FORM_OFFSET ? b + b_offset[k] : b;
+        for (int v = 0; v < vectors; v++) line[v] = vector_load(source + v * VECTOR);
+        int64_t shift = form == FORM_GATHER ? a_offset[k] : 0;
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++) {
+            vector element = vector_set(form == FORM_GATHER ? row[i][shift] : a[i]);
+            for (int v = 0; v < vectors; v++)
+                sum[i][v] = vector_fma(element, line[v], sum[i][v]);
+        }
+        if (form != FORM_GATHER) a += rows;
+        if (form != FORM_OFFSET) b += b_step;
+    }
+    for (int i = 0; i < rows; i++)
+        for (int v = 0; v < vectors; v++) {
+            float *target = c + i * c_step + v * VECTOR;
+            vector value = sum[i][v];
+            if (accumulate) value = vector_add(vector_load(target), value);
+            vector_store(target, value);
+        }
+}
+
+typedef void (*tile_kernel)(const struct tile_operands *operands, int64_t depth, float *c,
+                            int64_t c_step, int accumulate);
+
+#define DEFINE_KERNEL(form, name, rows, vectors)                                    \
+    static void name##_##rows##_##vectors(const struct tile_operands *operands,     \
+                                          int64_t depth, float *c, int64_t c_step,  \
+                                          int accumulate) {                         \
+        micro_kernel(form, rows, vectors, operands, depth, c, c_step, accumulate);  \
+    }
+#define FOR_EACH_ROWS_4(X, ...) \
+    X(__VA_ARGS__, 1) X(__VA_ARGS__, 2) X(__VA_ARGS__, 3) X(__VA_ARGS__, 4)
+#define FOR_EACH_ROWS_6(X, ...) FOR_EACH_ROWS_4(X, __VA_ARGS__) X(__VA_ARGS__, 5) X(__VA_ARGS__, 6)
+#define FOR_EACH_ROWS_12(X, ...)                                                    \
+    FOR_EACH_ROWS_6(X, __VA_ARGS__)                                                 \
+    X(__VA_ARGS__, 7) X(__VA_ARGS__, 8) X(__VA_ARGS__, 9) X(__VA_ARGS__, 10)        \
+    X(__VA_ARGS__, 11) X(__VA_ARGS__, 12)
+#define FOR_EACH_ROWS_14(X, ...) \
+    FOR_EACH_ROWS_12(X, __VA_ARGS__) X(__VA_ARGS__, 13) X(__VA_ARGS__, 14)
+#if defined(LOCKSTEP_PORTABLE)
+#define FOR_EACH_ROWS FOR_EACH_ROWS_4
+#elif defined(__AVX512F__)
+#define FOR_EACH_ROWS FOR_EACH_ROWS_14
+#elif defined(__AVX2__)
+#define FOR_EACH_ROWS FOR_EACH_ROWS_6
+#else
+#define FOR_EACH_ROWS FOR_EACH_ROWS_12
+#endif
+
+#define DEFINE_BOTH(form, name, rows) \
+    DEFINE_KERNEL(form, name, rows, 1) DEFINE_KERNEL(form, name, rows, 2)
+FOR_EACH_ROWS(DEFINE_BOTH, FORM_PACKED, packed)
+FOR_EACH_ROWS(DEFINE_BOTH, FORM_OFFSET, offset)
+FOR_EACH_ROWS(DEFINE_BOTH, FORM_GATHER, gather)
+
+/* [rows - 1][vectors - 1] */
+#define ENTRY(name, rows) {name##_##rows##_1, name##_##rows##_2},
+static const tile_kernel packed_kernels[MAX_ROWS][PANEL_VECTORS] = {
+    FOR_EACH_ROWS(ENTRY, packed)};
+static const tile_kernel offset_kernels[MAX_ROWS][PANEL_VECTORS] = {
+    FOR_EACH_ROWS(ENTRY, offset)};
+static const tile_kernel gather_kernels[MAX_ROWS][PANEL_VECTORS] = {
+    FOR_EACH_ROWS(ENTRY, gather)};
+
+/* Rows per tile for `total` rows: as even as possible, at most MAX_ROWS. */
+INLINE int64_t even_rows(int64_t total) {
+    return ceil_div(total, maximum(1, ceil_div(total, MAX_ROWS)));
+}
+
+INLINE int vectors_for(int64_t columns) { return columns > VECTOR ? 2 : 1; }
+
+/* Runs a kernel on a tile that may be narrower than its vectors. */
+INLINE void run_tile(tile_kernel kernel, int64_t rows, int64_t columns, int vectors,
+                     const struct tile_operands *operands, int64_t depth, float *c,
+                     int64_t c_step, int accumulate) {
+    if (columns == vectors * VECTOR) {
+        kernel(operands, depth, c, c_step, accumulate);
+        return;
+    }
+    float tile[MAX_ROWS * PANEL];
+    kernel(operands, depth, tile, PANEL, 0);
+    for (int64_t i = 0; i < rows; i++) {
+        float *restrict target = c + i * c_step;
+        const float *restrict source = tile + i * PANEL;
+        if (accumulate)
+            for (int64_t j = 0; j < columns; j++) target[j] = target[j] + source[j];
+        else
+            for (int64_t j = 0; j < columns; j++) target[j] = source[j];
+    }
+}
+
+/* A matrix read by strides: element (i, j) at data[i * row_step + j * column_step]; one
+ * of the two steps is 1. */
+struct strided {
+    const float *data;
+    int64_t row_step, column_step;
+};
+
+#if defined(__AVX2__) && !defined(LOCKSTEP_PORTABLE)
+/* out[j * out_step + i] = in[i * in_step + j] for an 8 x 8 block. */
+INLINE void transpose_8x8(const float *in, int64_t in_step, float *out, int64_t out_step) {
+    __m256 half[2][4];
+    for (int h = 0; h < 2; h++)
+        for (int i = 0; i < 4; i++) {
+            const float *upper = in + i * in_step + 4 * h;
+            __m256 row = _mm256_castps128_ps256(_mm_loadu_ps(upper));
+            half[h][i] = _mm256_insertf128_ps(row, _mm_loadu_ps(upper + 4 * in_step), 1);
+        }
+    for (int h = 0; h < 2; h++) {
+        __m256 a = _mm256_unpacklo_ps(half[h][0], half[h][1]);
+        __m256 b = _mm256_unpackhi_ps(half[h][0], half[h][1]);
+        __m256 c = _mm256_unpacklo_ps(half[h][2], half[h][3]);
+        __m256 d = _mm256_unpackhi_ps(half[h][2], half[h][3]);
+        float *target = out + 4 * h * out_step;
+        _mm256_storeu_ps(target, _mm256_shuffle_ps(a, c, 0x44));
+        _mm256_storeu_ps(target + out_step, _mm256_shuffle_ps(a, c, 0xee));
+        _mm256_storeu_ps(target + 2 * out_step, _mm256_shuffle_ps(b, d, 0x44));
+        _mm256_storeu_ps(target + 3 * out_step, _mm256_shuffle_ps(b, d, 0xee));
+    }
+}
+enum { TRANSPOSE_BLOCK = 8 };
+#define TRANSPOSE_FULL_BLOCK transpose_8x8
+#elif defined(__aarch64__) && !defined(LOCKSTEP_PORTABLE)
+INLINE void transpose_4x4(const float *in, int64_t in_step, float *out, int64_t out_step) {
+    float32x4x2_t a = vtrnq_f32(vld1q_f32(in), vld1q_f32(in + in_step));
+    float32x4x2_t b = vtrnq_f32(vld1q_f32(in + 2 * in_step), vld1q_f32(in + 3 * in_step));
+    for (int h = 0; h < 2; h++) {
+        vst1q_f32(out + h * out_step,
+                  vcombine_f32(vget_low_f32(a.val[h]), vget_low_f32(b.val[h])));
+        vst1q_f32(out + (h + 2) * out_step,
+                  vcombine_f32(vget_high_f32(a.val[h]), vget_high_f32(b.val[h])));
+    }
+}
+enum { TRANSPOSE_BLOCK = 4 };
+#define TRANSPOSE_FULL_BLOCK transpose_4x4
+#else
+enum { TRANSPOSE_BLOCK = 4 };
+INLINE void transpose_plain(const float *in, int64_t in_step, float *out, int64_t out_step) {
+    for (int i = 0; i < TRANSPOSE_BLOCK; i++)
+        for (int j = 0; j < TRANSPOSE_BLOCK; j++) out[j * out_step + i] = in[i * in_step + j];
+}
+#define TRANSPOSE_FULL_BLOCK transpose_plain
+#endif
+
+/* out[j * out_step + i] = in[i * in_step + j] for rows x columns. */
+static void transpose(const float *in, int64_t in_step, int64_t rows, int64_t columns,
+                      float *out, int64_t out_step) {
+    enum { B = TRANSPOSE_BLOCK };
+    int64_t full_rows = rows / B * B, full_columns = columns / B * B;
+    for (int64_t j = 0; j < full_columns; j += B)
+        for (int64_t i = 0; i < full_rows; i += B)
+            TRANSPOSE_FULL_BLOCK(in + i * in_step + j, in_step, out + j * out_step + i,
+                                 out_step);
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = i < full_rows ? full_columns : 0; j < columns; j++)
+            out[j * out_step + i] = in[i * in_step + j];
+}
+
+/* rows x depth of A as [depth][rows]. */
+static void pack_a(struct strided a, int64_t rows, int64_t depth, float *out) {
+    if (a.column_step == 1)
+        transpose(a.data, a.row_step, rows, depth, out, rows);
+    else
+        for (int64_t k = 0; k < depth; k++)
+            for (int64_t i = 0; i < rows; i++) out[k * rows + i] = a.data[k * a.column_step + i];
+}
+
+/* depth x columns of B as panels [depth][PANEL]; what lies past the last column of the
+ * last panel is not read into any result, only into vectors: it is zeroed. */
+static void pack_b(struct strided b, int64_t depth, int64_t columns, float *out) {
+    for (int64_t j = 0; j < columns; j += PANEL, out += depth * PANEL) {
+        int64_t width = minimum(PANEL, columns - j);
+        if (width < PANEL) memset(out, 0, (size_t)(depth * PANEL) * sizeof *out);
+        if (b.column_step != 1) {
+            transpose(b.data + j * b.column_step, b.column_step, width, depth, out, PANEL);
+            continue;
+        }
+        for (int64_t k = 0; k < depth; k++) {
+            const float *row = b.data + k * b.row_step + j;
+            if (width == PANEL)
+                for (int v = 0; v < PANEL_VECTORS; v++)
+                    vector_store(out + k * PANEL + v * VECTOR, vector_load(row + v * VECTOR));
+            else
+                memcpy(out + k * PANEL, row, (size_t)width * sizeof *out);
+        }
+    }
+}
+
+struct product {
+    int64_t m, n, k;
+    struct strided a, b;
+    float *c;
+    int64_t c_step;
+};
+
+/* Worker scratch of one product. */
+struct product_scratch {
+    float a[MAX_ROWS * DEPTH_BLOCK];
+    float b[DEPTH_BLOCK * COLUMN_BLOCK];
+};
+
+/* C[first_row.., first_column..] of one depth block and at most COLUMN_BLOCK columns. */
+static void multiply_block(const struct product *p, int64_t depth_start, int64_t row_end,
+                           int64_t row_start, int64_t column, int64_t columns,
+                           struct product_scratch *scratch) {
+    int64_t depth = minimum(DEPTH_BLOCK, p->k - depth_start);
+    int64_t step = even_rows(row_end - row_start);
+    struct strided b = p->b;
+    b.data += depth_start * b.row_step + column * b.column_step;
+    pack_b(b, depth, columns, scratch->b);
+    /* Few columns do not repay packing A. */
+    int direct = columns <= PANEL;
+    int64_t offset[DEPTH_BLOCK];
+    if (direct)
+        for (int64_t k = 0; k < depth; k++) offset[k] = k * p->a.column_step;
+    for (int64_t i = row_start; i < row_end; i += step) {
+        int64_t rows = minimum(step, row_end - i);
+        struct strided a = p->a;
+        a.data += i * a.row_step + depth_start * a.column_step;
+        const float *row[MAX_ROWS];
+        if (direct)
+            for (int64_t r = 0; r < rows; r++) row[r] = a.data + r * a.row_step;
+        else
+            pack_a(a, rows, depth, scratch->a);
+        for (int64_t j = 0; j < columns; j += PANEL) {
+            int64_t width = minimum(PANEL, columns - j);
+            int vectors = vectors_for(width);
+            struct tile_operands operands = {
+                scratch->a, row, offset, scratch->b + j * depth, PANEL, NULL};
+            tile_kernel kernel =
+                (direct ? gather_kernels : packed_kernels)[rows - 1][vectors - 1];
+            run_tile(kernel, rows, width, vectors, &operands, depth,
+                     p->c + i * p->c_step + column + j, p->c_step, depth_start > 0);
+        }
+    }
+}
+
+/* The rows and columns of C given, on one thread. */
+static void multiply_region(const struct product *p, int64_t row_start, int64_t row_end,
+                            int64_t column_start, int64_t column_end,
+                            struct product_scratch *scratch) {
+    if (p->k == 0)
+        for (int64_t i = row_start; i < row_end; i++)
+            memset(p->c + i * p->c_step + column_start, 0,
+                   (size_t)(column_end - column_start) * sizeof *p->c);
+    for (int64_t j = column_start; j < column_end; j += COLUMN_BLOCK)
+        for (int64_t k = 0; k < p->k; k += DEPTH_BLOCK)
+            multiply_block(p, k, row_end, row_start, j,
+                           minimum(COLUMN_BLOCK, column_end - j), scratch);
+}
+
+struct grid {
+    const struct product *product;
+    int64_t columns, row_step, column_step;
+};
+
+static void multiply_task(const void *context, int64_t task, const struct worker *worker) {
+    const struct grid *grid = context;
+    const struct product *p = grid->product;
+    int64_t row = task / grid->columns * grid->row_step;
+    int64_t column = task % grid->columns * grid->column_step;
+    multiply_region(p, row, minimum(row + grid->row_step, p->m), column,
+                    minimum(column + grid->column_step, p->n), worker->scratch);
+}
+
+/* One region per thread: of the ways to cut, the one that repeats the least packing. */
+static void multiply(const struct product *p) {
+    enum { SMALLEST = 1 << 17 };
+    int64_t most = p->m * p->n * maximum(p->k, 1) / SMALLEST;
+    int64_t threads = maximum(1, minimum(pool_threads(), most));
+    struct grid best = {p, 1, p->m, p->n};
+    int64_t least = -1;
+    for (int64_t columns = 1; columns <= threads; columns++) {
+        int64_t rows = threads / columns;
+        int64_t row_step = ceil_div(p->m, rows);
+        int64_t column_step = ceil_div(ceil_div(p->n, columns), PANEL) * PANEL;
+        int64_t work = ceil_div(row_step, MAX_ROWS) * MAX_ROWS * column_step;
+        int64_t cost = work + 16 * (row_step + column_step);
+        if (least >= 0 && cost >= least) continue;
+        least = cost;
+        best = (struct grid){p, ceil_div(p->n, column_step), row_step, column_step};
+    }
+    if (p->m == 0 || p->n == 0) return;
+    pool_run(multiply_task, &best, ceil_div(p->m, best.row_step) * best.columns);
+}
+
+/* size: m, n, k, ta, tb. */
+static int matmul_operator(const struct call *call) {
+    int64_t m = call->size[0], n = call->size[1], k = call->size[2];
+    struct strided a = {call->in[0], k, 1}, b = {call->in[1], n, 1};
+    if (call->size[3]) a = (struct strided){call->in[0], 1, m};
+    if (call->size[4]) b = (struct strided){call->in[1], 1, k};
+    struct product product = {m, n, k, a, b, call->out[0], n};
+    multiply(&product);
+    return RUN_OK;
+}
+
+#endif

@@ -1,0 +1,72 @@
+/* Fused optimiser steps; every operation and rounding is spelled out. size[0] elements. */
+#ifndef LOCKSTEP_OPTIMISER_H
+#define LOCKSTEP_OPTIMISER_H
+
+#include "variant.h"
+
+/* in: p, g, m; out: p', m'; scalar: lr, momentum, weight_decay; size[1]: nesterov. */
+static void sgd_range(const void *context, int64_t first, int64_t last,
+                      const struct worker *worker) {
+    (void)worker;
+    const struct call *call = context;
+    const float *restrict p = call->in[0], *restrict g = call->in[1], *restrict m = call->in[2];
+    float *restrict next_p = call->out[0], *restrict next_m = call->out[1];
+    float rate = call->scalar[0], momentum = call->scalar[1], decay = call->scalar[2];
+    if (call->size[1])
+        for (int64_t i = first; i < last; i++) {
+            float gradient = fma_f(decay, p[i], g[i]);
+            float moment = fma_f(momentum, m[i], gradient);
+            next_m[i] = moment;
+            next_p[i] = fma_f(-rate, fma_f(momentum, moment, gradient), p[i]);
+        }
+    else
+        for (int64_t i = first; i < last; i++) {
+            float moment = fma_f(momentum, m[i], fma_f(decay, p[i], g[i]));
+            next_m[i] = moment;
+            next_p[i] = fma_f(-rate, moment, p[i]);
+        }
+}
+
+static int sgd_operator(const struct call *call) {
+    parallel_range(sgd_range, call, call->size[0], 3);
+    return RUN_OK;
+}
+
+/* in: p, g, m, v, c1, c2 (1 - beta^t); out: p', m', v';
+ * scalar: lr, beta1, beta2, eps, weight_decay. */
+static void adamw_range(const void *context, int64_t first, int64_t last,
+                        const struct worker *worker) {
+    (void)worker;
+    const struct call *call = context;
+    const float *restrict p = call->in[0], *restrict g = call->in[1];
+    const float *restrict m = call->in[2], *restrict v = call->in[3];
+    float *restrict next_p = call->out[0], *restrict next_m = call->out[1];
+    float *restrict next_v = call->out[2];
+    float beta1 = call->scalar[1], beta2 = call->scalar[2], eps = call->scalar[3];
+    float rest1 = 1.0f - beta1, rest2 = 1.0f - beta2;
+    float decay = fma_f(-call->scalar[0], call->scalar[4], 1.0f);
+    float step = call->scalar[0] / *(const float *)call->in[4];
+    float correction = 1.0f / __builtin_sqrtf(*(const float *)call->in[5]);
+    for (int64_t i = first; i < last; i++) {
+        float gradient = g[i];
+        float mean = fma_f(beta1, m[i], rest1 * gradient);
+        float square = fma_f(beta2, v[i], (rest2 * gradient) * gradient);
+        float denominator = fma_f(__builtin_sqrtf(square), correction, eps);
+        next_m[i] = mean;
+        next_v[i] = square;
+        next_p[i] = fma_f(-step, mean / denominator, p[i] * decay);
+    }
+}
+
+static int adamw_operator(const struct call *call) {
+    parallel_range(adamw_range, call, call->size[0], 6);
+    return RUN_OK;
+}
+
+static int correction_operator(const struct call *call) {
+    float beta = call->scalar[0];
+    *(float *)call->out[0] = fma_f(beta, *(const float *)call->in[0], 1.0f - beta);
+    return RUN_OK;
+}
+
+#endif
