@@ -5,23 +5,23 @@ class ConsensusError(Exception):
     """Base of everything that this package raises."""
 
 
-class InvalidValidatorSet(ConsensusError):  # noqa: N818 - names what is refused
+class InvalidValidatorSet(ConsensusError):
     """A validator set is empty, has duplicates, or a member is malformed."""
 
 
-class InvalidVote(ConsensusError):  # noqa: N818 - names what is refused
+class InvalidVote(ConsensusError):
     """A vote is for another height or round, or not by the validator it names."""
 
 
-class InvalidCertificate(ConsensusError):  # noqa: N818 - names what is refused
+class InvalidCertificate(ConsensusError):
     """A commit certificate does not prove what it claims."""
 
 
-class InvalidReveal(ConsensusError):  # noqa: N818 - names what is refused
+class InvalidReveal(ConsensusError):
     """A beacon reveal is not the proposer's signature for this height."""
 
 
-class InvalidProposal(ConsensusError):  # noqa: N818 - names what is refused
+class InvalidProposal(ConsensusError):
     """A proposed block breaks a rule of consensus.
 
     Attributes:
@@ -37,7 +37,7 @@ class InvalidProposal(ConsensusError):  # noqa: N818 - names what is refused
         self.got = got
 
 
-class IllegalInput(ConsensusError):  # noqa: N818 - h11's LocalProtocolError
+class IllegalInput(ConsensusError):
     """The shell fed the state machine something its present state does not take."""
 
 

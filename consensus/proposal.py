@@ -80,7 +80,7 @@ class Proposal:
         return Subject(VoteKind.PROPOSAL, block.number, self.round, block.hash)
 
 
-def plan(  # noqa: PLR0913 - one argument per thing that the shell must supply
+def plan(
     epoch: Epoch,
     parent: Header,
     round_: int,

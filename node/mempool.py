@@ -21,6 +21,7 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from chain.transaction import Transaction
 from node.errors import NodeError
 
 
@@ -79,27 +80,16 @@ class Account:
     balance: int
 
 
-@dataclass(frozen=True, slots=True)
-class PooledTransaction:
-    """A decoded, statelessly valid transaction. Fees are in wei per gas."""
+def cost_of(transaction: Transaction) -> int:
+    """The most that a transaction can take from its sender, in wei."""
+    return transaction.value + transaction.gas * transaction.max_fee_per_gas
 
-    raw: bytes
-    hash: bytes
-    sender: bytes
-    nonce: int
-    gas: int
-    fee_cap: int
-    tip_cap: int
-    value: int
 
-    @property
-    def cost(self) -> int:
-        """The most that it can take from its sender, in wei."""
-        return self.value + self.gas * self.fee_cap
-
-    def tip_at(self, base_fee: int) -> int:
-        """What the proposer earns per gas; negative when it cannot be included."""
-        return min(self.tip_cap, self.fee_cap - base_fee)
+def tip_at(transaction: Transaction, base_fee: int) -> int:
+    """What the proposer earns per gas; negative when it cannot be included."""
+    return min(
+        transaction.max_priority_fee_per_gas, transaction.max_fee_per_gas - base_fee
+    )
 
 
 @dataclass(slots=True)
@@ -107,11 +97,9 @@ class _Queue:
     """One sender's transactions by nonce."""
 
     account: Account
-    by_nonce: dict[int, PooledTransaction] = field(
-        default_factory=dict[int, PooledTransaction]
-    )
+    by_nonce: dict[int, Transaction] = field(default_factory=dict[int, Transaction])
 
-    def last(self) -> PooledTransaction:
+    def last(self) -> Transaction:
         return self.by_nonce[max(self.by_nonce)]
 
 
@@ -130,7 +118,7 @@ class Mempool:
         self._limits = limits
         self._accounts = accounts
         self._queues: dict[bytes, _Queue] = {}
-        self._by_hash: dict[bytes, PooledTransaction] = {}
+        self._by_hash: dict[bytes, Transaction] = {}
         self._arrival: dict[bytes, int] = {}
         self._arrivals = 0
         self._size = 0
@@ -144,11 +132,11 @@ class Mempool:
         """Bytes of all waiting transactions together."""
         return self._size
 
-    def get(self, transaction_hash: bytes) -> PooledTransaction | None:
+    def get(self, transaction_hash: bytes) -> Transaction | None:
         """The waiting transaction of that hash."""
         return self._by_hash.get(transaction_hash)
 
-    def transactions(self) -> Iterator[PooledTransaction]:
+    def transactions(self) -> Iterator[Transaction]:
         """All of them, oldest first."""
         yield from self._by_hash.values()
 
@@ -161,7 +149,7 @@ class Mempool:
                 nonce += 1
         return nonce
 
-    def add(self, transaction: PooledTransaction, base_fee: int) -> None:
+    def add(self, transaction: Transaction, base_fee: int) -> None:
         """Admit a transaction, or change nothing.
 
         Args:
@@ -178,9 +166,10 @@ class Mempool:
                 f"oversized data: transaction size {len(transaction.raw)}, "
                 f"limit {self._limits.size}"
             )
-        if transaction.tip_cap < self._limits.min_tip:
+        if transaction.max_priority_fee_per_gas < self._limits.min_tip:
             raise UnderpricedError(
-                f"transaction underpriced: gas tip cap {transaction.tip_cap}, "
+                "transaction underpriced: gas tip cap "
+                f"{transaction.max_priority_fee_per_gas}, "
                 f"minimum needed {self._limits.min_tip}"
             )
         account = self._accounts(transaction.sender)
@@ -202,7 +191,7 @@ class Mempool:
         self._arrival[transaction.hash] = self._arrivals
         self._size += len(transaction.raw)
 
-    def _check_nonce(self, transaction: PooledTransaction, queue: _Queue) -> None:
+    def _check_nonce(self, transaction: Transaction, queue: _Queue) -> None:
         nonce, account = transaction.nonce, queue.account
         if nonce < account.nonce:
             raise NonceTooLowError(
@@ -220,31 +209,32 @@ class Mempool:
             )
 
     def _check_replacement(
-        self, transaction: PooledTransaction, queue: _Queue
-    ) -> PooledTransaction | None:
+        self, transaction: Transaction, queue: _Queue
+    ) -> Transaction | None:
         old = queue.by_nonce.get(transaction.nonce)
         if old is None:
             return None
         bump = 100 + self._limits.price_bump
-        if (
-            transaction.fee_cap * 100 < old.fee_cap * bump
-            or transaction.tip_cap * 100 < old.tip_cap * bump
+        fees = (transaction.max_fee_per_gas, transaction.max_priority_fee_per_gas)
+        queued = (old.max_fee_per_gas, old.max_priority_fee_per_gas)
+        if any(
+            new * 100 < waiting * bump
+            for new, waiting in zip(fees, queued, strict=True)
         ):
             raise ReplacementUnderpricedError(
                 "replacement transaction underpriced: both fees must rise by "
-                f"{self._limits.price_bump} %, queued fee cap {old.fee_cap} "
-                f"tip cap {old.tip_cap}, new fee cap {transaction.fee_cap} "
-                f"tip cap {transaction.tip_cap}"
+                f"{self._limits.price_bump} %, queued fee cap {queued[0]} "
+                f"tip cap {queued[1]}, new fee cap {fees[0]} tip cap {fees[1]}"
             )
         return old
 
-    def _check_funds(self, transaction: PooledTransaction, queue: _Queue) -> None:
+    def _check_funds(self, transaction: Transaction, queue: _Queue) -> None:
         before = sum(
-            waiting.cost
+            cost_of(waiting)
             for nonce, waiting in queue.by_nonce.items()
             if queue.account.nonce <= nonce < transaction.nonce
         )
-        wanted, balance = before + transaction.cost, queue.account.balance
+        wanted, balance = before + cost_of(transaction), queue.account.balance
         if wanted > balance:
             address = "0x" + transaction.sender.hex()
             raise InsufficientFundsError(
@@ -254,17 +244,17 @@ class Mempool:
 
     def _room_for(
         self,
-        newcomer: PooledTransaction,
-        replaced: PooledTransaction | None,
+        newcomer: Transaction,
+        replaced: Transaction | None,
         base_fee: int,
-    ) -> list[PooledTransaction]:
+    ) -> list[Transaction]:
         """The transactions to evict so that the newcomer fits."""
         freed = 0 if replaced is None else len(replaced.raw)
         count = len(self) + 1 - (replaced is not None)
         size = self._size + len(newcomer.raw) - freed
         if count <= self._limits.transactions and size <= self._limits.size:
             return []
-        victims: list[PooledTransaction] = []
+        victims: list[Transaction] = []
         for victim in self._cheapest_first(newcomer, base_fee):
             victims.append(victim)
             count, size = count - 1, size - len(victim.raw)
@@ -276,20 +266,20 @@ class Mempool:
         )
 
     def _cheapest_first(
-        self, newcomer: PooledTransaction, base_fee: int
-    ) -> Iterator[PooledTransaction]:
+        self, newcomer: Transaction, base_fee: int
+    ) -> Iterator[Transaction]:
         """Last ones of other senders' queues that pay less than the newcomer.
 
         Ties are broken against the latest arrival.
         """
-        price = newcomer.tip_at(base_fee)
+        price = tip_at(newcomer, base_fee)
         heap: list[tuple[int, int, bytes, int]] = []
 
         def offer(sender: bytes, queue: _Queue, below: int) -> None:
             nonces = [nonce for nonce in queue.by_nonce if nonce < below]
             if nonces:
                 last = queue.by_nonce[max(nonces)]
-                entry = (last.tip_at(base_fee), -self._arrival[last.hash])
+                entry = (tip_at(last, base_fee), -self._arrival[last.hash])
                 heapq.heappush(heap, (*entry, sender, last.nonce))
 
         for sender, queue in self._queues.items():
@@ -301,7 +291,7 @@ class Mempool:
             yield queue.by_nonce[nonce]
             offer(sender, queue, nonce)
 
-    def _remove(self, transaction: PooledTransaction) -> None:
+    def _remove(self, transaction: Transaction) -> None:
         queue = self._queues[transaction.sender]
         del queue.by_nonce[transaction.nonce]
         if not queue.by_nonce:
@@ -337,15 +327,15 @@ class Mempool:
         """Begin to fill a block with that base fee."""
         return Selection(self._executable(base_fee), base_fee, self._arrival)
 
-    def _executable(self, base_fee: int) -> list[list[PooledTransaction]]:
+    def _executable(self, base_fee: int) -> list[list[Transaction]]:
         """Per sender, the run of nonces that starts at its account's nonce."""
-        runs: list[list[PooledTransaction]] = []
+        runs: list[list[Transaction]] = []
         for queue in self._queues.values():
-            run: list[PooledTransaction] = []
+            run: list[Transaction] = []
             nonce = queue.account.nonce
             while nonce in queue.by_nonce:
                 transaction = queue.by_nonce[nonce]
-                if transaction.tip_at(base_fee) < 0:
+                if tip_at(transaction, base_fee) < 0:
                     break
                 run.append(transaction)
                 nonce += 1
@@ -363,22 +353,22 @@ class Selection:
 
     def __init__(
         self,
-        runs: Iterable[list[PooledTransaction]],
+        runs: Iterable[list[Transaction]],
         base_fee: int,
         arrival: dict[bytes, int],
     ) -> None:
         self._base_fee = base_fee
         self._arrival = dict(arrival)
-        self._heap: list[tuple[int, int, int, list[PooledTransaction]]] = []
+        self._heap: list[tuple[int, int, int, list[Transaction]]] = []
         for run in runs:
             self._push(run, 0)
 
-    def _push(self, run: list[PooledTransaction], index: int) -> None:
+    def _push(self, run: list[Transaction], index: int) -> None:
         transaction = run[index]
-        rank = (-transaction.tip_at(self._base_fee), self._arrival[transaction.hash])
+        rank = (-tip_at(transaction, self._base_fee), self._arrival[transaction.hash])
         heapq.heappush(self._heap, (*rank, index, run))
 
-    def best(self) -> PooledTransaction | None:
+    def best(self) -> Transaction | None:
         """The best-paying candidate, or None when none is left."""
         if not self._heap:
             return None

@@ -41,7 +41,7 @@ class Committee:
     def beacon_secret(self, index: int) -> int:
         return beacon_secret(self.numbers[index])
 
-    def vote(  # noqa: PLR0913 - one argument per part of the sign-bytes
+    def vote(
         self,
         index: int,
         kind: VoteKind = VoteKind.PRECOMMIT,

@@ -7,6 +7,7 @@ from hashlib import sha256
 import pytest
 from hypothesis import given, strategies as st
 
+from chain.transaction import Transaction
 from node.mempool import (
     Account,
     AlreadyKnownError,
@@ -16,7 +17,6 @@ from node.mempool import (
     NonceTooHighError,
     NonceTooLowError,
     OversizedError,
-    PooledTransaction,
     PoolLimits,
     ReplacementUnderpricedError,
     SenderQueueFullError,
@@ -37,7 +37,7 @@ class Chain:
         return self.accounts.get(address, Account(nonce=0, balance=10**18))
 
 
-def make(  # noqa: PLR0913 - a transaction has that many fields
+def make(
     sender: bytes = ALICE,
     nonce: int = 0,
     *,
@@ -46,18 +46,27 @@ def make(  # noqa: PLR0913 - a transaction has that many fields
     gas: int = 21_000,
     value: int = 0,
     size: int = 100,
-) -> PooledTransaction:
+) -> Transaction:
     fields = repr((nonce, fee_cap, tip_cap, gas, value)).encode()
     raw = (sender[:1] + fields).ljust(size, b".")
-    return PooledTransaction(
+    return Transaction(
         raw=raw,
         hash=sha256(raw).digest(),
         sender=sender,
         nonce=nonce,
         gas=gas,
-        fee_cap=fee_cap,
-        tip_cap=tip_cap,
+        max_fee_per_gas=fee_cap,
+        max_priority_fee_per_gas=tip_cap,
         value=value,
+        type=2,
+        chain_id=1,
+        to=None,
+        data=b"",
+        access_list=(),
+        authorizations=(),
+        y_parity=0,
+        r=1,
+        s=1,
     )
 
 
@@ -65,7 +74,7 @@ def pool(chain: Chain | None = None, **limits: int) -> Mempool:
     return Mempool(PoolLimits(**limits), chain or Chain())
 
 
-def drain(mempool: Mempool, base_fee: int = GWEI) -> list[PooledTransaction]:
+def drain(mempool: Mempool, base_fee: int = GWEI) -> list[Transaction]:
     selection, chosen = mempool.select(base_fee), []
     while (best := selection.best()) is not None:
         chosen.append(best)

@@ -1,0 +1,129 @@
+"""HTTP around the dispatcher: POST / for JSON-RPC, GET /health and GET /metrics.
+
+Bodies are bounded before they are read: by their Content-Length when there is one, and
+while reading in any case. Cross-origin requests get no CORS header unless origins are
+configured. The server is Hypercorn's trio worker.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from node.config import NodeConfig
+from node.rpc.dispatch import Dispatcher
+from node.rpc.envelope import error_object, write_body
+from node.rpc.errors import INVALID_REQUEST, RpcError
+
+Health = Callable[[], tuple[bool, dict[str, object]]]
+Metrics = Callable[[], tuple[bytes, str]]
+_JSON = "application/json"
+_KEEP_ALIVE_SECONDS = 30
+_GRACE_SECONDS = 2
+
+
+def application(
+    config: NodeConfig, dispatcher: Dispatcher, health: Health, metrics: Metrics
+) -> Starlette:
+    """The ASGI application of a node.
+
+    Args:
+        config: Body bound, body time and CORS origins.
+        dispatcher: Answers JSON-RPC bodies.
+        health: Whether the node works, and details to show.
+        metrics: The exposition in Prometheus' text format, and its media type.
+    """
+
+    async def rpc(request: Request) -> Response:
+        try:
+            with trio.fail_after(config.rpc_body_seconds):
+                body = await _bounded_body(request, config.rpc_max_body)
+        except trio.TooSlowError:
+            return _refusal(408, "the body took too long to arrive")
+        except ClientDisconnect:
+            return _refusal(400, "the client went away")
+        if body is None:
+            return _refusal(413, f"content too large: at most {config.rpc_max_body}")
+        answer = await dispatcher.answer(body)
+        if not answer:
+            return Response(status_code=204)
+        return Response(answer, media_type=_JSON)
+
+    async def show_health(_: Request) -> Response:
+        healthy, details = health()
+        return JSONResponse(details, status_code=200 if healthy else 503)
+
+    async def show_metrics(_: Request) -> Response:
+        content, media_type = metrics()
+        return Response(content, headers={"content-type": media_type})
+
+    middleware: list[Middleware] = []
+    if config.rpc_cors_origins:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(config.rpc_cors_origins),
+                allow_methods=["POST"],
+                allow_headers=["content-type"],
+            )
+        )
+    routes = [
+        Route("/", rpc, methods=["POST"]),
+        Route("/health", show_health, methods=["GET"]),
+        Route("/metrics", show_metrics, methods=["GET"]),
+    ]
+    return Starlette(routes=routes, middleware=middleware)
+
+
+async def _bounded_body(request: Request, limit: int) -> bytes | None:
+    """The body, or None as soon as it is known to exceed the limit."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced[:20]) > limit:
+        return None
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _refusal(status: int, message: str) -> Response:
+    error = RpcError(INVALID_REQUEST, message)
+    body = write_body(error_object(None, error))
+    return Response(body, status_code=status, media_type=_JSON)
+
+
+async def serve_http(
+    app: Starlette,
+    config: NodeConfig,
+    stop: Callable[[], Awaitable[None]],
+    *,
+    task_status: "trio.TaskStatus[list[str]]" = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until `stop` returns; reports the URLs that it listens on."""
+    host = f"[{config.rpc_host}]" if ":" in config.rpc_host else config.rpc_host
+    settings = Config()
+    settings.bind = [f"{host}:{config.rpc_port}"]
+    settings.alpn_protocols = ["http/1.1"]
+    settings.include_server_header = False
+    settings.keep_alive_timeout = _KEEP_ALIVE_SECONDS
+    settings.graceful_timeout = _GRACE_SECONDS
+    settings.accesslog = None
+    settings.errorlog = logging.getLogger("hypercorn.error")
+    await serve(
+        app,  # type: ignore[arg-type]  # Starlette types scopes as plain mappings
+        settings,
+        shutdown_trigger=stop,
+        task_status=task_status,
+    )

@@ -1,0 +1,191 @@
+"""The validator's signer: no two signatures of ours ever contradict each other.
+
+Before a signature leaves this module, its subject is in the last-sign-state file, on
+the disk. Asked again for the same subject it returns the same signature; asked for
+anything that is not later in (height, round, kind) order, it refuses. So a process that
+was killed at any instant and started again cannot equivocate.
+
+A proposal is stored next to it before it is signed, because after a crash the only
+block we may still propose for that height and round is the one that we signed.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chain.block import MAX_BLOCK_BYTES, Block
+from chain.crypto import sign
+from chain.errors import Malformed
+from consensus.errors import ConsensusError
+from consensus.votes import NIL, Subject, Vote, VoteKind, sign_digest
+from node.errors import DoubleSignError, KeyFileError
+from node.files import read_private, write_durably
+
+STATE_FILE = "last-sign.json"
+PROPOSAL_FILE = "last-proposal.rlp"
+_MAX_STATE_BYTES = 4_096
+
+Write = Callable[[Path, bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LastSign:
+    """The latest subject that was signed, and the signature."""
+
+    subject: Subject
+    signature: bytes
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Position among all signatures of a validator."""
+        return _order(self.subject)
+
+
+def _order(subject: Subject) -> tuple[int, int, int]:
+    return subject.height, subject.round, subject.kind
+
+
+class Signer:
+    """Signs for one validator on one chain, backed by a directory."""
+
+    def __init__(
+        self,
+        directory: Path,
+        genesis_hash: bytes,
+        secret: bytes,
+        *,
+        write: Write = write_durably,
+    ) -> None:
+        """Read the last-sign-state, if there is one.
+
+        Args:
+            directory: Private to this validator.
+            genesis_hash: Of the chain; a state of another chain is refused.
+            secret: 32 bytes secp256k1.
+            write: How a file is replaced durably; tests crash in it.
+
+        Raises:
+            KeyFileError: the state file is damaged or of another chain.
+        """
+        self._directory = directory
+        self._genesis_hash = genesis_hash
+        self._secret = secret
+        self._write = write
+        self._last = self._load()
+
+    @property
+    def last(self) -> LastSign | None:
+        """The latest signature, or None when nothing was signed yet."""
+        return self._last
+
+    def sign(self, subject: Subject) -> bytes:
+        """The 65-byte signature of a subject, once it is safe to let it out.
+
+        Raises:
+            DoubleSignError: something else was signed for this place, or a later one.
+        """
+        last = self._last
+        if last is not None:
+            if last.subject == subject:
+                return last.signature
+            if _order(subject) <= last.order:
+                raise DoubleSignError(
+                    f"refusing to sign {_shown(subject)}: "
+                    f"already signed {_shown(last.subject)}"
+                )
+        signature = sign(sign_digest(self._genesis_hash, subject), self._secret)
+        signed = LastSign(subject, signature)
+        self._write(self._directory / STATE_FILE, self._encode(signed))
+        self._last = signed
+        return signature
+
+    def sign_proposal(self, round_: int, block: Block) -> bytes:
+        """Store a block of ours, then sign it as the proposal of its height.
+
+        Raises:
+            DoubleSignError: another proposal, or a later subject, was signed.
+        """
+        subject = Subject(VoteKind.PROPOSAL, block.number, round_, block.hash)
+        last = self._last
+        if last is None or _order(subject) > last.order:
+            self._write(self._directory / PROPOSAL_FILE, block.encode())
+        return self.sign(subject)
+
+    def vote(self, subject: Subject, validator: int) -> Vote:
+        """A signed vote.
+
+        Raises:
+            DoubleSignError: as `sign`.
+        """
+        return Vote(subject, validator, self.sign(subject))
+
+    def pending_proposal(self, height: int) -> Block | None:
+        """The block that we signed for `height` and may not have committed.
+
+        Raises:
+            KeyFileError: something was signed for this height and the block is gone.
+        """
+        last = self._last
+        if last is None or last.subject.height != height:
+            return None
+        path = self._directory / PROPOSAL_FILE
+        content = read_private(path, limit=MAX_BLOCK_BYTES)
+        try:
+            block = Block.decode(content)
+        except Malformed as error:
+            raise KeyFileError(f"{path} is damaged: {error}") from error
+        if last.subject.block_hash not in (NIL, block.hash) or block.number != height:
+            raise KeyFileError(
+                f"{path} holds block 0x{block.hash.hex()}, but "
+                f"{_shown(last.subject)} was signed; restore the file that belongs "
+                f"to {STATE_FILE}"
+            )
+        return block
+
+    def _encode(self, signed: LastSign) -> bytes:
+        subject = signed.subject
+        document = {
+            "genesis_hash": self._genesis_hash.hex(),
+            "height": subject.height,
+            "round": subject.round,
+            "kind": subject.kind.name.lower(),
+            "block_hash": subject.block_hash.hex(),
+            "signature": signed.signature.hex(),
+        }
+        return json.dumps(document, indent=1).encode() + b"\n"
+
+    def _load(self) -> LastSign | None:
+        path = self._directory / STATE_FILE
+        if not path.exists():
+            return None
+        content = read_private(path, limit=_MAX_STATE_BYTES)
+        try:
+            document: dict[str, Any] = dict(json.loads(content))
+            genesis_hash = bytes.fromhex(document["genesis_hash"])
+            subject = Subject(
+                VoteKind[str(document["kind"]).upper()],
+                int(document["height"]),
+                int(document["round"]),
+                bytes.fromhex(document["block_hash"]),
+            )
+            signature = bytes.fromhex(document["signature"])
+        except (ValueError, LookupError, TypeError, ConsensusError) as error:
+            raise KeyFileError(
+                f"{path} is damaged ({error!r}); signing without it could contradict "
+                "an earlier signature"
+            ) from error
+        if genesis_hash != self._genesis_hash:
+            raise KeyFileError(
+                f"{path} is of chain 0x{genesis_hash.hex()}, "
+                f"this chain is 0x{self._genesis_hash.hex()}"
+            )
+        return LastSign(subject, signature)
+
+
+def _shown(subject: Subject) -> str:
+    return (
+        f"{subject.kind.name.lower()} at height {subject.height} round "
+        f"{subject.round} for 0x{subject.block_hash.hex()}"
+    )
