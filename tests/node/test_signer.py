@@ -5,39 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from chain.block import Block
 from chain.crypto import address_of, public_key, sha256
-from chain.header import EMPTY_TRIE_ROOT, Header
 from consensus.votes import NIL, Subject, VoteKind, verify_signature
 from node.errors import DoubleSignError, KeyFileError
 from node.files import write_durably
 from node.signer import PROPOSAL_FILE, STATE_FILE, Signer
+from tests.node.blocks import make_block as block
 
 GENESIS = sha256(b"chain")
 SECRET = sha256(b"secret")
 A, B = sha256(b"a"), sha256(b"b")
 PREVOTE, PRECOMMIT = VoteKind.PREVOTE, VoteKind.PRECOMMIT
-
-
-def block(number: int = 1, timestamp: int = 1) -> Block:
-    return Block(
-        Header(
-            parent_hash=bytes(32),
-            number=number,
-            coinbase=bytes(20),
-            state_root=EMPTY_TRIE_ROOT,
-            transactions_root=EMPTY_TRIE_ROOT,
-            receipts_root=EMPTY_TRIE_ROOT,
-            logs_bloom=bytes(256),
-            gas_limit=30_000_000,
-            gas_used=0,
-            timestamp=timestamp,
-            extra_data=bytes(32),
-            mix_hash=bytes(32),
-            base_fee_per_gas=7,
-            parent_beacon_block_root=bytes(32),
-        )
-    )
 
 
 def signer(directory: Path) -> Signer:
