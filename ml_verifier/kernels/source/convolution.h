@@ -1,12 +1,15 @@
 /* Convolutions as matrix products over an implied im2col, one sample and group at a time.
  *
- * The padded sample is laid out as a *grid*: split by stride phase, so that for each tap
- * (c, i, j) the inputs of adjacent outputs are adjacent in memory. With P = grid_width,
- * output (oh, ow) of tap k reads grid[tap[k] + oh * P + ow]: the im2col matrix is never
- * written out, and columns ow >= OW are computed along and dropped.
+ * The padded sample is laid out as a *grid*, in which output (oh, ow) of tap k = (c, i, j)
+ * reads grid[tap[k] + oh * grid_width + ow]. In its usual form the grid is the padded
+ * sample split by stride phase, so that the inputs of adjacent outputs are adjacent; the
+ * im2col matrix is never written out, and columns ow >= OW are computed along and dropped.
+ * Where wide padding or dilation would make that larger than the im2col matrix, the grid
+ * is that matrix.
  *
  * size: [0] N, [1] C, [2] H, [3] W, [4] O, [5] kh, [6] kw, [7] OH, [8] OW, [9] [10]
- * stride, [11] [12] padding, [13] [14] dilation, [15] groups. */
+ * stride, [11] [12] padding, [13] [14] dilation, [15] groups, [16] [17] height and width
+ * of a grid plane, [18] grid floats per channel, [19] 1 when the grid is im2col. */
 #ifndef LOCKSTEP_CONVOLUTION_H
 #define LOCKSTEP_CONVOLUTION_H
 
@@ -19,7 +22,7 @@ struct convolution {
     int64_t stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, groups;
     /* Derived. */
     int64_t group_channels, group_outputs, taps, positions;
-    int64_t grid_height, grid_width, grid_channel;
+    int64_t grid_height, grid_width, grid_channel, grid_columns;
     int64_t splits, split_step;
     /* Shared scratch. */
     int64_t *tap;      /* [taps] offset of (c, i, j) in the grid */
@@ -35,15 +38,13 @@ static struct convolution convolution_of(const struct call *call) {
         .samples = s[0], .channels = s[1], .height = s[2], .width = s[3], .outputs = s[4],
         .kernel_h = s[5], .kernel_w = s[6], .out_h = s[7], .out_w = s[8],
         .stride_h = s[9], .stride_w = s[10], .pad_h = s[11], .pad_w = s[12],
-        .dilation_h = s[13], .dilation_w = s[14], .groups = s[15],
+        .dilation_h = s[13], .dilation_w = s[14], .groups = s[15], .grid_height = s[16],
+        .grid_width = s[17], .grid_channel = s[18], .grid_columns = s[19],
         .in0 = call->in[0], .in1 = call->in[1], .out = call->out[0]};
     c.group_channels = c.channels / c.groups;
     c.group_outputs = c.outputs / c.groups;
     c.taps = c.group_channels * c.kernel_h * c.kernel_w;
     c.positions = c.out_h * c.out_w;
-    c.grid_height = ceil_div(c.height + 2 * c.pad_h, c.stride_h);
-    c.grid_width = ceil_div(c.width + 2 * c.pad_w, c.stride_w);
-    c.grid_channel = c.stride_h * c.stride_w * c.grid_height * c.grid_width;
     c.tap = pool_shared_scratch();
     c.position = c.tap + c.taps;
     c.packed = (float *)(c.position + c.positions);
@@ -75,9 +76,8 @@ static void convolution_scratch(const struct call *call, int64_t *shared, int64_
         *worker = (c.group_outputs + MOST_ROWS) * round_up(c.positions, WIDEST_PANEL);
         break;
     case OPERATOR_conv2d_backward_weight: {
-        int64_t row = round_up(c.group_outputs, WIDEST_VECTOR);
-        floats = c.samples * c.groups * c.positions * row;
-        *worker = grid + 2 * c.taps * row;
+        floats = c.samples * c.outputs * c.positions + WIDEST_PANEL;
+        *worker = grid + 2 * c.taps * round_up(c.group_outputs, WIDEST_VECTOR);
         break;
     }
     default:
@@ -89,6 +89,12 @@ static void convolution_scratch(const struct call *call, int64_t *shared, int64_
 
 static void fill_tables(struct convolution *c) {
     int64_t plane = c->grid_height * c->grid_width, k = 0, l = 0;
+    for (int64_t oh = 0; oh < c->out_h; oh++)
+        for (int64_t ow = 0; ow < c->out_w; ow++) c->position[l++] = oh * c->grid_width + ow;
+    if (c->grid_columns) {
+        for (; k < c->taps; k++) c->tap[k] = k * c->positions;
+        return;
+    }
     for (int64_t channel = 0; channel < c->group_channels; channel++)
         for (int64_t i = 0; i < c->kernel_h; i++)
             for (int64_t j = 0; j < c->kernel_w; j++) {
@@ -97,41 +103,49 @@ static void fill_tables(struct convolution *c) {
                 c->tap[k++] = channel * c->grid_channel + phase * plane +
                               h / c->stride_h * c->grid_width + w / c->stride_w;
             }
-    for (int64_t oh = 0; oh < c->out_h; oh++)
-        for (int64_t ow = 0; ow < c->out_w; ow++) c->position[l++] = oh * c->grid_width + ow;
 }
 
-/* One row of one phase: out[q] = padded row at q * stride + phase. */
-static void fill_grid_row(const struct convolution *c, const float *row, int64_t phase,
-                          float *out) {
-    int64_t step = c->stride_w;
-    int64_t low = maximum(0, ceil_div(c->pad_w - phase, step));
-    int64_t high = maximum(low, minimum(c->grid_width,
-                                        ceil_div(c->width + c->pad_w - phase, step)));
-    low = minimum(low, high);
-    const float *source = row + phase - c->pad_w;
+/* out[q] = row[q * stride + shift], 0 outside of the row. */
+static void fill_grid_row(const float *row, int64_t shift, int64_t stride, int64_t extent,
+                          float *out, int64_t n) {
+    int64_t low, high;
+    inside(shift, stride, extent, n, &low, &high);
     for (int64_t q = 0; q < low; q++) out[q] = 0.0f;
-    if (step == 1)
-        memcpy(out + low, source + low, (size_t)(high - low) * sizeof *out);
+    if (stride == 1)
+        memcpy(out + low, row + shift + low, (size_t)(high - low) * sizeof *out);
     else
-        for (int64_t q = low; q < high; q++) out[q] = source[q * step];
-    for (int64_t q = high; q < c->grid_width; q++) out[q] = 0.0f;
+        for (int64_t q = low; q < high; q++) out[q] = row[q * stride + shift];
+    for (int64_t q = high; q < n; q++) out[q] = 0.0f;
+}
+
+/* Rows h = r * stride_h + shift_h, for r < lines, of one plane. */
+static float *fill_grid_plane(const struct convolution *c, const float *plane, int64_t shift_h,
+                              int64_t shift_w, int64_t lines, float *out) {
+    for (int64_t r = 0; r < lines; r++, out += c->grid_width) {
+        int64_t h = r * c->stride_h + shift_h;
+        if (h < 0 || h >= c->height)
+            memset(out, 0, (size_t)c->grid_width * sizeof *out);
+        else
+            fill_grid_row(plane + h * c->width, shift_w, c->stride_w, c->width, out,
+                          c->grid_width);
+    }
+    return out;
 }
 
 /* The grid of `channels` planes starting at x, and the slack that vectors may read. */
 static void fill_grid(const struct convolution *c, const float *x, int64_t channels,
                       float *grid) {
     float *out = grid;
-    for (int64_t channel = 0; channel < channels; channel++)
-        for (int64_t a = 0; a < c->stride_h; a++)
-            for (int64_t b = 0; b < c->stride_w; b++)
-                for (int64_t r = 0; r < c->grid_height; r++, out += c->grid_width) {
-                    int64_t h = r * c->stride_h + a - c->pad_h;
-                    if (h < 0 || h >= c->height)
-                        memset(out, 0, (size_t)c->grid_width * sizeof *out);
-                    else
-                        fill_grid_row(c, x + (channel * c->height + h) * c->width, b, out);
-                }
+    for (int64_t channel = 0; channel < channels; channel++, x += c->height * c->width) {
+        int64_t high = c->grid_columns ? c->kernel_h : c->stride_h;
+        int64_t wide = c->grid_columns ? c->kernel_w : c->stride_w;
+        int64_t step_h = c->grid_columns ? c->dilation_h : 1;
+        int64_t step_w = c->grid_columns ? c->dilation_w : 1;
+        for (int64_t a = 0; a < high; a++)
+            for (int64_t b = 0; b < wide; b++)
+                out = fill_grid_plane(c, x, a * step_h - c->pad_h, b * step_w - c->pad_w,
+                                      c->grid_height, out);
+    }
     memset(out, 0, WIDEST_PANEL * sizeof *out);
 }
 
@@ -237,9 +251,8 @@ INLINE void add_run(float *restrict target, const float *restrict source, int64_
 static void scatter_tap(const struct convolution *c, const float *column, int64_t i, int64_t j,
                         float *dx) {
     int64_t shift_h = i * c->dilation_h - c->pad_h, shift_w = j * c->dilation_w - c->pad_w;
-    int64_t low = maximum(0, ceil_div(maximum(0, -shift_w), c->stride_w));
-    int64_t room = c->width - shift_w; /* ow * stride < room */
-    int64_t high = room <= 0 ? 0 : minimum(c->out_w, ceil_div(room, c->stride_w));
+    int64_t low, high;
+    inside(shift_w, c->stride_w, c->width, c->out_w, &low, &high);
     for (int64_t oh = 0; oh < c->out_h; oh++) {
         int64_t h = oh * c->stride_h + shift_h;
         if (h < 0 || h >= c->height || high <= low) continue;
@@ -315,17 +328,15 @@ static int conv2d_backward_input_operator(const struct call *call) {
 
 /* ---- gradient of the weight: in g, x ---- */
 
-/* Of each sample and group, the gradient as [position][output], outputs padded. */
+/* Of each sample and group, the gradient as [position][output]. A vector at the end of a
+ * row reads into the next one; those lanes are dropped. */
 static void transpose_gradient_task(const void *context, int64_t task,
                                     const struct worker *worker) {
     (void)worker;
     const struct convolution *c = context;
-    int64_t row = round_up(c->group_outputs, VECTOR);
-    const float *g = c->in0 + task * c->group_outputs * c->positions;
-    float *out = c->packed + task * c->positions * row;
-    transpose(g, c->positions, c->group_outputs, c->positions, out, row);
-    for (int64_t l = 0; l < c->positions; l++)
-        for (int64_t o = c->group_outputs; o < row; o++) out[l * row + o] = 0.0f;
+    int64_t start = task * c->group_outputs * c->positions;
+    transpose(c->in0 + start, c->positions, c->group_outputs, c->positions, c->packed + start,
+              c->group_outputs);
 }
 
 /* t = product of one sample for taps [first, last): rows are taps, columns outputs. */
@@ -344,8 +355,8 @@ static void weight_product(const struct convolution *c, const float *grid, const
                 for (int64_t r = 0; r < rows; r++) pointers[r] = origin + c->tap[k + r];
                 struct tile_operands operands = {.a_rows = pointers,
                                                  .a_offset = c->position + d,
-                                                 .b = g + d * row + j,
-                                                 .b_step = row};
+                                                 .b = g + d * c->group_outputs + j,
+                                                 .b_step = c->group_outputs};
                 gather_kernels[rows - 1][vectors - 1](
                     &operands, depth, t + (k - first) * row + j, row, d > 0);
             }
@@ -365,7 +376,8 @@ static void conv2d_backward_weight_task(const void *context, int64_t task,
     for (int64_t n = 0; n < c->samples; n++) {
         int64_t channel = n * c->channels + group * c->group_channels + low;
         fill_grid(c, c->in1 + channel * c->height * c->width, high - low, grid);
-        const float *g = c->packed + (n * c->groups + group) * c->positions * row;
+        const float *g =
+            c->packed + (n * c->groups + group) * c->positions * c->group_outputs;
         if (c->positions == 0) memset(t, 0, (size_t)count * sizeof *t);
         weight_product(c, grid, g, first, last, t);
         for (int64_t i = 0; i < count; i++) total[i] = total[i] + t[i];
@@ -380,6 +392,7 @@ static int conv2d_backward_weight_operator(const struct call *call) {
     struct convolution c = convolution_of(call);
     if (c.outputs * c.taps == 0) return RUN_OK;
     fill_tables(&c);
+    memset(c.packed + c.samples * c.outputs * c.positions, 0, WIDEST_PANEL * sizeof(float));
     pool_run(transpose_gradient_task, &c, c.samples * c.groups);
     split_tasks(&c, c.groups, c.taps, 1);
     if (c.splits > 1) { /* whole tiles */

@@ -90,13 +90,37 @@ __attribute__((constructor)) static void initialise(void) {
     pool_initialise();
 }
 
-EXPORT int lockstep_run(const struct call *call) {
+static int run(enum operator_index index, const struct call *call) {
     pool_enter();
     uint64_t saved = float_environment_enter();
-    int result = active->run[call->operator_index](call);
+    int result = active->run[index](call);
     float_environment_leave(saved);
     pool_leave();
     return result;
+}
+
+EXPORT int lockstep_run(const struct call *call) {
+    return run((enum operator_index)call->operator_index, call);
+}
+
+/* Over whole arrays, called too often to be prepared like an operator. */
+
+EXPORT int lockstep_all_finite(const float *x, int64_t n) {
+    struct call call = {.in = {x}, .size = {n}};
+    return run(OPERATOR_all_finite, &call);
+}
+
+EXPORT void lockstep_canonicalise(float *x, int64_t n) {
+    struct call call = {.out = {x}, .size = {n}};
+    run(OPERATOR_canonicalise, &call);
+}
+
+EXPORT void lockstep_philox_uniform(float *out, int64_t n, uint64_t key, uint32_t counter2,
+                                    uint32_t counter3, float width, float low) {
+    struct call call = {.out = {out},
+                        .size = {n, (int64_t)key, counter2, counter3},
+                        .scalar = {width, low}};
+    run(OPERATOR_philox_uniform, &call);
 }
 
 /* -1 when there is no such operator. */

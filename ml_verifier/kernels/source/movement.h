@@ -4,6 +4,8 @@
 
 #include "variant.h"
 
+#include <stdatomic.h>
+
 /* transpose, broadcast, reshape: the output in row-major order, the input by strides.
  * size: [0] bytes of an element (4 or 8), [1] rank (1 to 8), [2..9] output extents,
  * [10..17] input strides in elements. */
@@ -71,18 +73,33 @@ static int canonicalise_operator(const struct call *call) {
     return RUN_OK;
 }
 
-/* The result is 1 when all elements are finite, else 0. */
-static int all_finite_operator(const struct call *call) {
+struct finite_job {
+    const uint32_t *x;
+    _Atomic int *found; /* an element that is not finite */
+};
+
+static void all_finite_range(const void *context, int64_t first, int64_t last,
+                             const struct worker *worker) {
     enum { BLOCK = 4096 };
-    const uint32_t *x = call->in[0];
-    for (int64_t start = 0; start < call->size[0]; start += BLOCK) {
-        int64_t end = minimum(start + BLOCK, call->size[0]);
+    (void)worker;
+    const struct finite_job *job = context;
+    for (int64_t start = first; start < last; start += BLOCK) {
+        int64_t end = minimum(start + BLOCK, last);
         uint32_t bad = 0;
         for (int64_t i = start; i < end; i++)
-            bad |= (uint32_t)((x[i] & 0x7f800000u) == 0x7f800000u);
-        if (bad) return 0;
+            bad |= (uint32_t)((job->x[i] & 0x7f800000u) == 0x7f800000u);
+        if (!bad) continue;
+        atomic_store(job->found, 1);
+        return;
     }
-    return 1;
+}
+
+/* The result is 1 when all elements are finite, else 0. */
+static int all_finite_operator(const struct call *call) {
+    _Atomic int found = 0;
+    struct finite_job job = {call->in[0], &found};
+    parallel_range(all_finite_range, &job, call->size[0], 1);
+    return !atomic_load(&found);
 }
 
 /* Philox4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as

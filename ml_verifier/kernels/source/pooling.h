@@ -21,13 +21,6 @@ static struct pooling pooling_of(const struct call *call) {
     return p;
 }
 
-/* The outputs [low, high) for which index * stride + shift lies in [0, extent). */
-INLINE void inside(int64_t shift, int64_t stride, int64_t extent, int64_t outputs,
-                   int64_t *low, int64_t *high) {
-    *low = shift >= 0 ? 0 : minimum(outputs, ceil_div(-shift, stride));
-    *high = extent <= shift ? 0 : minimum(outputs, ceil_div(extent - shift, stride));
-}
-
 /* Offers one tap of the window to `n` adjacent outputs. */
 INLINE void offer_maximum(const float *row, int64_t stride, int32_t index, int64_t n,
                           float *restrict best, int32_t *restrict where) {
@@ -39,7 +32,8 @@ INLINE void offer_maximum(const float *row, int64_t stride, int32_t index, int64
     }
 }
 
-/* Outputs [first, first + count) of row oh; `where` holds indices into the plane. */
+/* Outputs [first, first + count) of row oh; `where` holds indices into the plane, -1 for a
+ * window that lies outside of it (then the maximum is -inf). */
 static void max_pool_chunk(const struct pooling *p, const float *x, int64_t oh, int64_t first,
                            int64_t count, float *best, int32_t *where) {
     for (int64_t i = 0; i < count; i++) {

@@ -52,6 +52,14 @@ INLINE int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t maximum(int64_t a, int64_t b) { return a > b ? a : b; }
 INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+/* The outputs [low, high) for which index * stride + shift lies in [0, extent). */
+INLINE void inside(int64_t shift, int64_t stride, int64_t extent, int64_t outputs,
+                   int64_t *low, int64_t *high) {
+    *low = shift >= 0 ? 0 : minimum(outputs, ceil_div(-shift, stride));
+    *high = extent <= shift ? 0 : minimum(outputs, ceil_div(extent - shift, stride));
+    *high = maximum(*low, *high);
+}
+
 #if defined(__FMA__) || defined(__aarch64__)
 #define HARDWARE_FMA 1
 #endif

@@ -1,0 +1,78 @@
+"""``bind``: an operator, its attributes and its buffers become a cheap call."""
+
+import ctypes
+import errno
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from ml_verifier.kernels.errors import BindingError
+from ml_verifier.kernels.library import LIBRARY, Call
+from ml_verifier.kernels.plan import Plan
+from ml_verifier.kernels.planners import IN_PLACE, PLANNERS
+from ml_verifier.kernels.request import Array, AttributeValue, Request
+
+MAX_SCRATCH_BYTES = 1 << 32  # of one scratch area
+
+
+class BoundCall(Call):
+    """A call that keeps the buffers alive whose addresses it holds."""
+
+    buffers: tuple[Array, ...]
+
+
+def prepare(plan: Plan) -> BoundCall:
+    """Writes a plan into C memory and reserves the scratch that it needs.
+
+    Raises:
+        BindingError: it needs more scratch than any program may use.
+        MemoryError: the scratch cannot be allocated.
+    """
+    call = BoundCall()
+    call.operator_index = LIBRARY.lockstep_operator(plan.operator.encode())
+    if call.operator_index < 0:
+        raise BindingError(f"the library has no operator {plan.operator!r}")
+    call.buffers = (*plan.inputs, *plan.outputs)
+    call.inputs[: len(plan.inputs)] = [x.ctypes.data for x in plan.inputs]
+    call.outputs[: len(plan.outputs)] = [x.ctypes.data for x in plan.outputs]
+    call.size[: len(plan.sizes)] = list(plan.sizes)
+    call.scalar[: len(plan.scalars)] = list(plan.scalars)
+    status = LIBRARY.lockstep_prepare(ctypes.byref(call), MAX_SCRATCH_BYTES)
+    if status == errno.ENOMEM:
+        raise MemoryError(f"no memory for the scratch of {plan.operator}")
+    if status != 0:
+        raise BindingError(
+            f"{plan.operator}: needs more than {MAX_SCRATCH_BYTES} bytes of scratch"
+        )
+    return call
+
+
+def bind(
+    name: str,
+    attributes: Mapping[str, AttributeValue],
+    inputs: Sequence[Array],
+    outputs: Sequence[Array],
+) -> Callable[[], int]:
+    """Binds an operator to these very buffers.
+
+    Args:
+        name: an operator of ``ml_verifier.operators``.
+        attributes: its attributes, complete.
+        inputs: C-contiguous float32 or int64 arrays, read by each call.
+        outputs: likewise, overwritten by each call; they share no memory with other
+            buffers, except that an optimiser may write the buffers that it reads.
+
+    Returns:
+        A function of no arguments that runs the operator and returns 0, or 1 when it
+        traps (an index out of range); then the outputs' contents are unspecified.
+
+    Raises:
+        BindingError: unknown operator, or buffers that do not fit it.
+        MemoryError: its scratch cannot be allocated.
+    """
+    planner = PLANNERS.get(name)
+    if planner is None:
+        raise BindingError(f"no operator {name!r}; there are {', '.join(PLANNERS)}")
+    request = Request(name, attributes, inputs, outputs)
+    plan = planner(request)
+    request.no_overlap(in_place=name in IN_PLACE)
+    return partial(LIBRARY.lockstep_run, ctypes.byref(prepare(plan)))

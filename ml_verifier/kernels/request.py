@@ -1,0 +1,133 @@
+"""A request to bind an operator, and the checks that keep its buffers safe.
+
+The kernels trust every pointer and size they are given, so each binding asks here for
+its arrays by dtype and shape. The rules of the operators themselves (which shapes a
+program may use) are the engine's; what is checked here is what memory safety needs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_verifier.kernels.errors import BindingError
+
+AttributeValue = int | float | tuple[int, ...]
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+FLOAT = np.dtype(np.float32)
+INDEX = np.dtype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What ``bind`` was asked for."""
+
+    name: str
+    attributes: Mapping[str, AttributeValue]
+    inputs: Sequence[Array]
+    outputs: Sequence[Array]
+
+    def expect(self, inputs: int, outputs: int, *attributes: str) -> None:
+        """Raises BindingError unless the counts and attribute names are these."""
+        for what, wanted, given in (
+            ("inputs", inputs, len(self.inputs)),
+            ("outputs", outputs, len(self.outputs)),
+        ):
+            if wanted != given:
+                raise self.refusal(f"expected {wanted} {what}, got {given}")
+        if set(attributes) != set(self.attributes):
+            raise self.refusal(
+                f"expected attributes {sorted(attributes)},"
+                f" got {sorted(self.attributes)}"
+            )
+
+    def refusal(self, reason: str) -> BindingError:
+        """The error that names this operator."""
+        return BindingError(f"{self.name}: {reason}")
+
+    def input(
+        self, index: int, shape: Shape | None = None, dtype: np.dtype[Any] = FLOAT
+    ) -> Array:
+        """An input, checked to be C-contiguous, of this dtype and (if given) shape."""
+        return self._checked(f"input {index}", self.inputs[index], shape, dtype)
+
+    def output(
+        self, index: int, shape: Shape | None = None, dtype: np.dtype[Any] = FLOAT
+    ) -> Array:
+        """An output, checked like an input, and writeable."""
+        array = self._checked(f"output {index}", self.outputs[index], shape, dtype)
+        if not array.flags.writeable:
+            raise self.refusal(f"output {index} is read-only")
+        return array
+
+    def _checked(
+        self, where: str, array: Array, shape: Shape | None, dtype: np.dtype[Any]
+    ) -> Array:
+        if array.dtype != dtype:
+            raise self.refusal(f"{where} must be {dtype}, got {array.dtype}")
+        if shape is not None and array.shape != shape:
+            raise self.refusal(f"{where} must have shape {shape}, got {array.shape}")
+        if not (array.flags.c_contiguous and array.flags.aligned):
+            raise self.refusal(
+                f"{where} must be C-contiguous and aligned, got strides {array.strides}"
+                f" for shape {array.shape}"
+            )
+        return array
+
+    def integer(self, name: str, low: int = 0, high: int = 2**62) -> int:
+        """An integer attribute within [low, high]."""
+        value = self.attributes[name]
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.refusal(f"{name} must be an integer, got {value!r}")
+        if not low <= value <= high:
+            raise self.refusal(f"{name} must be in [{low}, {high}], got {value}")
+        return value
+
+    def integers(self, name: str, count: int | None = None, low: int = 0) -> Shape:
+        """A tuple of integers, each at least ``low``."""
+        value = self.attributes[name]
+        if not isinstance(value, tuple) or (count is not None and len(value) != count):
+            wanted = "a tuple" if count is None else f"a tuple of {count}"
+            raise self.refusal(f"{name} must be {wanted}, got {value!r}")
+        if any(not low <= part < 2**62 for part in value):
+            raise self.refusal(f"{name} must be at least {low} throughout, got {value}")
+        return value
+
+    def scalar(self, name: str) -> float:
+        """A float attribute that float32 represents exactly."""
+        value = self.attributes[name]
+        if isinstance(value, tuple):
+            raise self.refusal(f"{name} must be a number, got {value!r}")
+        with np.errstate(over="ignore"):
+            single = float(np.float32(value))
+        if single != value and not (single != single and value != value):  # noqa: PLR0124  NaN test
+            raise self.refusal(
+                f"{name} must be exactly representable in float32, got {value!r}"
+            )
+        return float(value)
+
+    def no_overlap(self, *, in_place: bool) -> None:
+        """Raises BindingError when an output shares memory with another buffer.
+
+        With ``in_place`` an output may be the very same buffer as an input.
+        """
+        for o, output in enumerate(self.outputs):
+            others = [(f"input {i}", x) for i, x in enumerate(self.inputs)]
+            others += [(f"output {i}", x) for i, x in enumerate(self.outputs[:o])]
+            for where, other in others:
+                same = (
+                    in_place
+                    and where.startswith("input")
+                    and _address(other) == _address(output)
+                    and other.size == output.size
+                )
+                if not same and np.may_share_memory(output, other):
+                    raise self.refusal(f"output {o} shares memory with {where}")
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
