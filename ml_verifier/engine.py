@@ -6,6 +6,7 @@ a step is still there when the step traps.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -94,6 +95,12 @@ class Layout:
         return last
 
 
+@lru_cache(maxsize=16)
+def layout_of(program: Program) -> Layout:
+    """Return the layout of a program's values."""
+    return Layout(program)
+
+
 def _outputs(program: Program, position: int) -> range:
     """Return the numbers of the output values of a node."""
     first = program.first_output
@@ -101,11 +108,12 @@ def _outputs(program: Program, position: int) -> range:
     return range(first[position], end)
 
 
+@lru_cache(maxsize=16)
 def peak_memory(program: Program) -> int:
     """Return the bytes that one execution allocates: both states, values, scratch."""
     scratch = sum(_scratch(program, node) for node in program.nodes)
     fields = sum(t.nbytes for t in _field_types(program))
-    return 2 * program.state_bytes + fields + sum(Layout(program).sizes) + scratch
+    return 2 * program.state_bytes + fields + sum(layout_of(program).sizes) + scratch
 
 
 def _scratch(program: Program, node: Node) -> int:
@@ -126,16 +134,14 @@ class Engine:
         self._backend = backend
         self._fields = [_buffer(t) for t in _field_types(program)]
         self._states = [[_buffer(s.type) for s in program.slots] for _ in range(2)]
-        layout = Layout(program)
-        pool = [np.empty(size, np.uint8) for size in layout.sizes]
-        self._calls = [self._bind(layout, pool, side) for side in range(2)]
+        self._layout = layout_of(program)
+        self._pool = [np.empty(size, np.uint8) for size in self._layout.sizes]
+        self._calls: list[list[Callable[[], int]] | None] = [None, None]
         self._side = 0
 
-    def _bind(
-        self, layout: Layout, pool: Sequence[Array], side: int
-    ) -> list[Callable[[], int]]:
+    def _bind(self, side: int) -> list[Callable[[], int]]:
         """Bind all nodes, reading state ``side`` and writing the other one."""
-        program = self.program
+        program, layout = self.program, self._layout
         values: list[Array] = [*self._states[side], *self._fields]
         target = self._states[1 - side]
         calls: list[Callable[[], int]] = []
@@ -147,7 +153,7 @@ class Engine:
                 elif layout.root[value] != value:
                     values.append(values[layout.root[value]].reshape(type_.shape))
                 else:
-                    raw = pool[layout.buffer[value]]
+                    raw = self._pool[layout.buffer[value]]
                     values.append(raw.view(type_.dtype.numpy).reshape(type_.shape))
             if node.operator.name != "reshape":
                 outputs = [values[v] for v in _outputs(program, position)]
@@ -180,7 +186,10 @@ class Engine:
         """
         for buffer, column in zip(self._fields, columns, strict=True):
             np.take(column, indices, axis=0, out=buffer, mode="clip")
-        for call in self._calls[self._side]:
+        calls = self._calls[self._side]
+        if calls is None:
+            calls = self._calls[self._side] = self._bind(self._side)
+        for call in calls:
             if call():
                 return False
         target = self._states[1 - self._side]

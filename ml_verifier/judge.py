@@ -10,6 +10,7 @@ before anything is decoded, then the rest once the program is known.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -54,10 +55,10 @@ MAX_SEED = 1 << 64
 CALL_GAS = 15_000
 PROGRAM_BYTE_GAS = 20
 WITNESS_BYTE_GAS = 2
-NODE_GAS = 600
+NODE_GAS = 1_500  # decoding, checking and binding one node
 MACS_PER_GAS = 256
 BYTES_PER_GAS = 32
-PLACE_GAS = 800  # one place of the batch: its Feistel rounds and its Merkle path
+PLACE_GAS = 1_500  # one place of the batch: its Feistel rounds and its Merkle path
 STATE_BYTES_PER_GAS = 4  # hashed twice: before and after the step
 
 
@@ -133,9 +134,13 @@ def node_work(program: Program) -> tuple[int, int]:
         inputs, outputs = program.node_types(node)
         macs += node.operator.macs(inputs, outputs, node.attributes)
         moved += sum(t.nbytes for t in (*inputs, *outputs))
+        scratch = node.operator.scratch(inputs, outputs, node.attributes)
+        if scratch:  # a convolution's columns are written once per sample
+            moved += scratch * inputs[0].shape[0]
     return macs, moved
 
 
+@lru_cache(maxsize=16)
 def execution_gas(program: Program) -> int:
     """Return the gas of executing one step and hashing the states around it."""
     macs, moved = node_work(program)

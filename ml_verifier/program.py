@@ -84,9 +84,12 @@ class Node:
     attributes: Mapping[str, AttributeValue]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
     """A validated program; build one with ``build`` or ``decode_program``.
+
+    Programs compare by identity, so that what is derived from one can be cached;
+    compare ``root`` to ask whether two are the same step.
 
     Attributes:
         batch: Records per step; the first dimension of every field's value.

@@ -8,6 +8,7 @@ Finite Domains", 2002), so that one index can be proved alone.
 
 import hashlib
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -47,35 +48,36 @@ class EpochOrder:
         self._cache: dict[tuple[int, int], int] = {}
 
     def _round(self, number: int, half: int) -> int:
-        key = number, half
-        value = self._cache.get(key)
-        if value is None:
-            data = self._prefix + struct.pack(">BQ", number, half)
-            digest = hashlib.sha256(data).digest()
-            value = self._cache[key] = int.from_bytes(digest[:8], "big") & self._mask
+        data = self._prefix + struct.pack(">BQ", number, half)
+        digest = hashlib.sha256(data).digest()
+        value = int.from_bytes(digest[:8], "big") & self._mask
+        self._cache[number, half] = value
         return value
 
     def __getitem__(self, position: int) -> int:
         """Return the record that stands at ``position`` of the epoch."""
         if not 0 <= position < self._records:
             raise IndexError(f"expected below {self._records}, got {position}")
-        index = position
+        index, cache = position, self._cache
         while True:
             left, right = index >> self._half, index & self._mask
             for number in range(FEISTEL_ROUNDS):
-                left, right = right, left ^ self._round(number, right)
+                value = cache.get((number, right))
+                if value is None:
+                    value = self._round(number, right)
+                left, right = right, left ^ value
             index = left << self._half | right
             if index < self._records:
                 return index
 
-    def all(self) -> Indices:
-        """Return the whole permutation: int64[records]."""
+    def take(self, positions: Indices) -> Indices:
+        """Return the records at ``positions``, all below ``records``."""
         tables = [
             np.array([self._round(r, h) for h in range(self._mask + 1)], np.int64)
             for r in range(FEISTEL_ROUNDS)
         ]
-        result = np.arange(self._records, dtype=np.int64)
-        pending = np.arange(self._records)
+        result = positions.copy()
+        pending = np.arange(len(positions))
         while pending.size:
             values = result[pending]
             left, right = values >> self._half, values & self._mask
@@ -85,17 +87,33 @@ class EpochOrder:
             pending = pending[result[pending] >= self._records]
         return result
 
+    def all(self) -> Indices:
+        """Return the whole permutation: int64[records]."""
+        return self.take(np.arange(self._records, dtype=np.int64))
+
+    def some(self, start: int, end: int) -> list[int]:
+        """Return the records at positions [start, end), the cheaper way."""
+        if self._mask < end - start:
+            return self.take(np.arange(start, end, dtype=np.int64)).tolist()
+        return [self[position] for position in range(start, end)]
+
 
 def batch_indices(seed: int, records: int, batch: int, step: int) -> list[int]:
     """Return the record of each place j in the batch of step ``step``.
 
     Position p = step * batch + j lies in epoch p // records at p % records.
     """
-    orders: dict[int, EpochOrder] = {}
     indices: list[int] = []
-    for place in range(step * batch, (step + 1) * batch):
-        epoch, position = divmod(place, records)
-        if epoch not in orders:
-            orders[epoch] = EpochOrder(seed, epoch, records)
-        indices.append(orders[epoch][position])
+    for epoch, start, end in epoch_runs(records, batch, step):
+        indices += EpochOrder(seed, epoch, records).some(start, end)
     return indices
+
+
+def epoch_runs(records: int, batch: int, step: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (epoch, start, end) for each run of a batch's places in one epoch."""
+    place, stop = step * batch, (step + 1) * batch
+    while place < stop:
+        epoch, start = divmod(place, records)
+        end = min(records, start + stop - place)
+        yield epoch, start, end
+        place += end - start

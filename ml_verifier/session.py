@@ -8,7 +8,7 @@ from ml_verifier.commitment import Indices
 from ml_verifier.data import Dataset
 from ml_verifier.engine import Backend, Engine
 from ml_verifier.program import Program
-from ml_verifier.rng import EpochOrder, initial_tensors
+from ml_verifier.rng import EpochOrder, epoch_runs, initial_tensors
 from ml_verifier.state import State, Trap
 
 AnyState: TypeAlias = State | Trap
@@ -38,12 +38,8 @@ class Batches:
     def __getitem__(self, step: int) -> list[int]:
         """Return the record of each place in the batch of step ``step``."""
         indices: list[int] = []
-        place, end = step * self._batch, (step + 1) * self._batch
-        while place < end:
-            epoch, position = divmod(place, self._records)
-            taken = min(end - place, self._records - position)
-            indices += self._epoch(epoch)[position : position + taken].tolist()
-            place += taken
+        for epoch, start, end in epoch_runs(self._records, self._batch, step):
+            indices += self._epoch(epoch)[start:end].tolist()
         return indices
 
 

@@ -52,7 +52,7 @@ class Trap:
 
 
 def state_from_bytes(program: Program, position: int, data: bytes) -> State:
-    """Decode the concatenated slots of a state.
+    """Decode the concatenated slots of a state; its tensors are views of ``data``.
 
     Raises:
         MalformedData: The size is not that of the program's state.
@@ -65,6 +65,6 @@ def state_from_bytes(program: Program, position: int, data: bytes) -> State:
     offset = 0
     for slot in program.slots:
         raw = np.frombuffer(data, slot.type.dtype.numpy, slot.type.size, offset)
-        tensors.append(raw.reshape(slot.type.shape).copy())
+        tensors.append(raw.reshape(slot.type.shape))
         offset += slot.type.nbytes
     return State(position, tuple(tensors))

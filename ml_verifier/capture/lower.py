@@ -76,7 +76,8 @@ class Lowering:
             if node.op == "call_function":
                 self.values[node] = self._call(node)
             elif node.op == "get_attr":
-                self._problem(node, f"constant tensor {node.target}: register a buffer")
+                self.values[node] = None
+                self._problem(node, f"constant tensor {node.target}: not supported yet")
             elif node.op == "output":
                 outputs = node.args[0]
         forward = [p for p in self.problems if BACKWARD not in p]

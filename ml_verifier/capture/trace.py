@@ -65,6 +65,7 @@ def trace(
             functionalize(step, remove="mutations"),
             tracing_mode="fake",
             record_stack_traces=True,
+            _allow_non_fake_inputs=True,  # a loss may hold tensors; lowering names them
         )(weights, frozen, buffers, *sample)
     module.graph.eliminate_dead_code()
     return Traced(
