@@ -14,6 +14,8 @@ from chain.errors import NotFound
 from chain.header import Header
 from node.rpc.errors import server_error
 from node.rpc.values import read_hash, read_quantity
+from runtime.fees import next_base_fee
+from runtime.rules import ForkSchedule
 
 _HEAD_TAGS = frozenset({"latest", "pending", "safe", "finalized"})
 
@@ -29,7 +31,17 @@ class ChainReader:
     """Committed blocks by the names that clients give them."""
 
     database: ChainDatabase
-    chain_id: int
+    forks: ForkSchedule
+
+    @property
+    def chain_id(self) -> int:
+        """The EIP-155 id of the chain."""
+        return self.forks.chain_id
+
+    def base_fee_after(self, header: Header) -> int:
+        """The base fee of the block that follows `header`, wei per gas."""
+        rules = self.forks.at(header.number + 1)
+        return next_base_fee(rules, header, self.database.steps(header.hash))
 
     def head(self) -> Header:
         """The last committed header."""

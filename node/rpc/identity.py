@@ -1,0 +1,190 @@
+"""eth_chainId, net_*, web3_* and the chain's own namespace, lockstep_*."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chain.addresses import SYSTEM_CONTRACTS
+from chain.crypto import keccak
+from chain.sidecar import CommitCertificate
+from consensus.validators import ValidatorSet
+from node.mempool import Mempool
+from node.rpc.dispatch import Method, Params, inline
+from node.rpc.reading import ChainReader
+from node.rpc.values import data, quantity, read_data
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What this node and its chain are.
+
+    Attributes:
+        client: Name and version, as web3_clientVersion shows them.
+        specification: The chain specification, JSON.
+        validator: Our address when we validate.
+        block_time: Seconds between blocks.
+    """
+
+    client: str
+    specification: bytes
+    validators: ValidatorSet
+    validator: bytes | None
+    block_time: float
+
+
+class IdentityMethods:
+    """Facts that do not depend on accounts."""
+
+    def __init__(
+        self, reader: ChainReader, mempool: Mempool, identity: Identity
+    ) -> None:
+        self._reader = reader
+        self._mempool = mempool
+        self._identity = identity
+        self._specification: object = json.loads(identity.specification)
+
+    def table(self) -> Mapping[str, Method]:
+        """The methods by name."""
+        return {
+            "eth_chainId": inline(self.chain_id),
+            "eth_accounts": inline(self.accounts),
+            "eth_syncing": inline(self.syncing),
+            "net_version": inline(self.network),
+            "net_listening": inline(self.listening),
+            "net_peerCount": inline(self.peers),
+            "web3_clientVersion": inline(self.client),
+            "web3_sha3": inline(self.sha3, 1, 1),
+            "rpc_modules": inline(self.modules),
+            "lockstep_chainSpec": inline(self.specification),
+            "lockstep_genesisHash": inline(self.genesis_hash),
+            "lockstep_contracts": inline(self.contracts),
+            "lockstep_validators": inline(self.validators),
+            "lockstep_sidecar": inline(self.sidecar, 1, 1),
+            "lockstep_certificate": inline(self.certificate, 1, 1),
+            "lockstep_status": inline(self.status),
+        }
+
+    def chain_id(self, _: Params) -> object:
+        """eth_chainId."""
+        return quantity(self._reader.chain_id)
+
+    def accounts(self, _: Params) -> object:
+        """eth_accounts: none, a node keeps no user keys."""
+        return []
+
+    def syncing(self, _: Params) -> object:
+        """eth_syncing: false, the node makes its own head."""
+        return False
+
+    def network(self, _: Params) -> object:
+        """net_version: the chain id, decimal."""
+        return str(self._reader.chain_id)
+
+    def listening(self, _: Params) -> object:
+        """net_listening: false, there are no peers to listen for yet."""
+        return False
+
+    def peers(self, _: Params) -> object:
+        """net_peerCount."""
+        return quantity(0)
+
+    def client(self, _: Params) -> object:
+        """web3_clientVersion."""
+        return self._identity.client
+
+    def sha3(self, params: Params) -> object:
+        """web3_sha3: keccak-256 of data."""
+        return data(keccak(read_data(params[0], "data")))
+
+    def modules(self, _: Params) -> object:
+        """rpc_modules: the namespaces and their versions."""
+        names = ("debug", "eth", "lockstep", "net", "rpc", "web3")
+        return dict.fromkeys(names, "1.0")
+
+    def specification(self, _: Params) -> object:
+        """lockstep_chainSpec: the JSON that defines this chain."""
+        return self._specification
+
+    def genesis_hash(self, _: Params) -> object:
+        """lockstep_genesisHash."""
+        return data(self._reader.database.genesis_hash())
+
+    def contracts(self, _: Params) -> object:
+        """lockstep_contracts: names of system contracts and their addresses."""
+        return {name: data(address) for name, address in SYSTEM_CONTRACTS.items()}
+
+    def validators(self, _: Params) -> object:
+        """lockstep_validators: the validator set and its hash."""
+        members = self._identity.validators
+        return {
+            "hash": data(members.hash),
+            "totalStake": quantity(members.total_stake),
+            "members": [
+                {
+                    "address": data(member.address),
+                    "publicKey": data(member.public_key),
+                    "beaconKey": data(member.beacon_key),
+                    "stake": quantity(member.stake),
+                }
+                for member in members.members
+            ],
+        }
+
+    def sidecar(self, params: Params) -> object:
+        """lockstep_sidecar(block): what parentBeaconBlockRoot commits to."""
+        header = self._reader.find(params[0])
+        if header is None:
+            return None
+        sidecar = self._reader.database.block(header.hash).sidecar
+        parent = sidecar.parent_certificate
+        return {
+            "root": data(sidecar.root()),
+            "parentCertificate": None if parent is None else _certificate(parent),
+            "reveal": data(sidecar.reveal),
+            "evidence": [data(piece) for piece in sidecar.evidence],
+            "encoded": data(sidecar.encode()),
+        }
+
+    def certificate(self, params: Params) -> object:
+        """lockstep_certificate(block): the votes that made this very block final."""
+        header = self._reader.find(params[0])
+        if header is None:
+            return None
+        certificate = self._reader.database.certificate(header.hash)
+        return None if certificate is None else _certificate(certificate)
+
+    def status(self, _: Params) -> object:
+        """lockstep_status: everything a dashboard shows first."""
+        head = self._reader.head()
+        validator = self._identity.validator
+        return {
+            "client": self._identity.client,
+            "chainId": quantity(self._reader.chain_id),
+            "genesisHash": self.genesis_hash(()),
+            "head": {
+                "number": quantity(head.number),
+                "hash": data(head.hash),
+                "timestamp": quantity(head.timestamp),
+                "steps": quantity(self._reader.database.steps(head.hash)),
+            },
+            "blockTime": self._identity.block_time,
+            "validator": None if validator is None else data(validator),
+            "mempool": {
+                "transactions": quantity(len(self._mempool)),
+                "bytes": quantity(self._mempool.size),
+            },
+        }
+
+
+def _certificate(certificate: CommitCertificate) -> dict[str, Any]:
+    return {
+        "height": quantity(certificate.height),
+        "round": quantity(certificate.round),
+        "blockHash": data(certificate.block_hash),
+        "signatures": [
+            {"validator": data(each.validator), "signature": data(each.signature)}
+            for each in certificate.signatures
+        ],
+        "encoded": data(certificate.encode()),
+    }
