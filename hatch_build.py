@@ -65,8 +65,8 @@ def compiler() -> list[str]:
         if found is not None:
             return [found]
     raise BuildError(
-        "no C compiler found (looked for $CC, cc, gcc, clang): the numeric kernels are C;"
-        " install one, for instance with 'apt-get install gcc', and try again"
+        "no C compiler found (looked for $CC, cc, gcc, clang): the numeric kernels are"
+        " C; install one, for instance with 'apt-get install gcc', and try again"
     )
 
 

@@ -52,7 +52,7 @@ def philox_uniform(
     SC11.
     """
     _check(out, written=True)
-    if not (0 <= key <= MAX_SEED and 0 <= min(counter2, counter3)):
+    if not (0 <= key <= MAX_SEED and min(counter2, counter3) >= 0):
         raise BindingError(f"expected a 64-bit key and 32-bit counters, got key {key}")
     if max(counter2, counter3) > MAX_WORD:
         raise BindingError(f"expected 32-bit counters, got {counter2} and {counter3}")

@@ -106,6 +106,6 @@ def sum_nest(shape: Sequence[int], axes: Sequence[int]) -> SumNest:
     if max(len(kept), len(reduced)) > SUM_RANK:
         raise BindingError(
             f"a sum of {tuple(shape)} over {tuple(axes)} alternates between kept and"
-            f" reduced axes too often: at most {SUM_RANK} groups of each; transpose first"
+            f" reduced axes too often: at most {SUM_RANK} groups of each"
         )
     return SumNest(kept=kept, reduced=reduced, inner_kept=inner_kept, inner=inner)

@@ -33,6 +33,9 @@ class Request:
 
     def expect(self, inputs: int, outputs: int, *attributes: str) -> None:
         """Raises BindingError unless the counts and attribute names are these."""
+        for array in (*self.inputs, *self.outputs):
+            if type(array) is not np.ndarray:
+                raise self.refusal(f"expected numpy arrays, got {type(array).__name__}")
         for what, wanted, given in (
             ("inputs", inputs, len(self.inputs)),
             ("outputs", outputs, len(self.outputs)),

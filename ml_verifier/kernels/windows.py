@@ -46,7 +46,7 @@ def _grid(request: Request, x: Shape, w: Shape, out: Shape) -> tuple[Shape, Shap
     phases = stride[0] * stride[1] * height * width
     columns = w[2] * w[3] * out[0] * out[1]
     if phases > columns + x[2] * x[3]:
-        return stride, (*out, columns, 1)
+        return stride, (out[0], out[1], columns, 1)
     return stride, (height, width, phases, 0)
 
 
@@ -119,7 +119,7 @@ def _pool(request: Request, x: Shape) -> tuple[Shape, tuple[int, ...]]:
 
 
 def max_pool2d(request: Request) -> Plan:
-    """x -> y, index."""
+    """X -> y, index."""
     request.expect(1, 2, "kernel", "stride", "padding", "dilation")
     x = request.input(0)
     shape, sizes = _pool(request, x.shape)
@@ -148,7 +148,7 @@ AVERAGE = ("kernel", "stride", "padding", "count_include_pad")
 
 
 def avg_pool2d(request: Request) -> Plan:
-    """x -> y."""
+    """X -> y."""
     request.expect(1, 1, *AVERAGE)
     x: Array = request.input(0)
     shape, sizes = _average(request, x.shape)
@@ -156,7 +156,7 @@ def avg_pool2d(request: Request) -> Plan:
 
 
 def avg_pool2d_backward(request: Request) -> Plan:
-    """g -> dx."""
+    """G -> dx."""
     request.expect(1, 1, "input_shape", *AVERAGE)
     x_shape = request.integers("input_shape", 4)
     shape, sizes = _average(request, x_shape)

@@ -1,0 +1,78 @@
+"""The specification as code: every operator in numpy and Python, slow and exact.
+
+It shares no code with ``ml_verifier.kernels`` and needs no compiler: float32 arithmetic
+is numpy's elementwise one (one IEEE-754 operation each, in a fixed order spelled out
+here), fma comes from float64 with a round-to-odd sum. Tests compare both to the bit.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from ml_verifier.operators import AttributeValue
+from ml_verifier.oracle.arithmetic import Array, fma
+from ml_verifier.oracle.philox import blocks
+from ml_verifier.oracle.table import DEFINITIONS
+
+__all__ = ["all_finite", "bind", "canonicalise", "philox_uniform"]
+
+CANONICAL_NAN = 0x7FC00000
+
+
+def bind(
+    name: str,
+    attributes: Mapping[str, AttributeValue],
+    inputs: Sequence[Array],
+    outputs: Sequence[Array],
+) -> Callable[[], int]:
+    """Binds an operator to these buffers, like ``ml_verifier.kernels.bind``.
+
+    Returns:
+        A function that computes the outputs and returns 0, or 1 when it traps.
+
+    Raises:
+        KeyError: there is no such operator.
+    """
+    definition = DEFINITIONS[name]
+
+    def call() -> int:
+        with np.errstate(all="ignore"):
+            result = definition(attributes, *inputs)
+        if result is None:
+            return 1
+        results = result if isinstance(result, tuple) else (result,)
+        for output, value in zip(outputs, results, strict=True):
+            np.copyto(output, value, casting="no")
+        return 0
+
+    return call
+
+
+def canonicalise(array: Array) -> None:
+    """Replaces every NaN of a float32 array by the canonical one, in place."""
+    array.view(np.uint32)[np.isnan(array)] = CANONICAL_NAN
+
+
+def all_finite(array: Array) -> bool:
+    """Whether no element is infinite or NaN."""
+    return bool(np.isfinite(array).all())
+
+
+def philox_uniform(
+    out: Array, key: int, counter2: int, counter3: int, lo: float, hi: float
+) -> None:
+    """Fills a float32 array as ``ml_verifier.kernels.philox_uniform`` does."""
+    number = np.arange((out.size + 3) // 4, dtype=np.uint64)
+    counters = np.stack(
+        [
+            number & np.uint64(0xFFFFFFFF),
+            number >> np.uint64(32),
+            np.full_like(number, counter2),
+            np.full_like(number, counter3),
+        ],
+        axis=1,
+    )
+    words = blocks(counters, key).reshape(-1)[: out.size]
+    low, high = np.float32(lo), np.float32(hi)
+    unit = (words >> np.uint64(8)).astype(np.float32) * np.float32(2**-24)
+    np.copyto(out, fma(unit, high - low, low).reshape(out.shape))

@@ -1,0 +1,125 @@
+"""The operators by name: attributes and input arrays in, output arrays out."""
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ml_verifier.operators import AttributeValue, integer, integers
+from ml_verifier.oracle import elementary, layers, windows
+from ml_verifier.oracle.arithmetic import Array, Floats, lane_sum, product
+
+Attributes: TypeAlias = Mapping[str, AttributeValue]
+# An array, several, or None for a trap.
+Result: TypeAlias = Array | tuple[Array, ...] | None
+Definition: TypeAlias = Callable[..., Result]
+
+ONE = np.float32(1)
+
+
+def _plain(function: Callable[..., Any]) -> Definition:
+    """An operator that has no attributes."""
+
+    def definition(_: Attributes, *inputs: Array) -> Result:
+        result: Array = np.asarray(function(*inputs))
+        return result
+
+    return definition
+
+
+def _matmul(attributes: Attributes, a: Floats, b: Floats) -> Result:
+    left = a.T if integer(attributes, "ta") else a
+    right = b.T if integer(attributes, "tb") else b
+    return product(left, right)
+
+
+def _relu(x: Floats) -> Floats:
+    return np.where(np.isnan(x) | (x > 0), x, np.float32(0))
+
+
+def _relu_backward(g: Floats, x: Floats) -> Floats:
+    return np.where(x <= 0, np.float32(0), g)
+
+
+def _sigmoid(x: Floats) -> Floats:
+    return ONE / (ONE + elementary.exp(-x))
+
+
+def _tanh_backward(g: Floats, y: Floats) -> Floats:
+    return g * (ONE - y * y)
+
+
+def _sigmoid_backward(g: Floats, y: Floats) -> Floats:
+    return (g * (ONE - y)) * y
+
+
+def _sum(attributes: Attributes, x: Floats) -> Result:
+    axes = integers(attributes, "axes")
+    kept = tuple(axis for axis in range(x.ndim) if axis not in axes)
+    elements = x.transpose(*axes, *kept)
+    elements = elements.reshape(-1, *(x.shape[axis] for axis in kept))
+    if not integer(attributes, "keepdim"):
+        return np.asarray(lane_sum(elements))
+    shape = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
+    return lane_sum(elements).reshape(shape)
+
+
+def _reshape(attributes: Attributes, x: Array) -> Result:
+    return x.reshape(integers(attributes, "shape"))
+
+
+def _transpose(attributes: Attributes, x: Array) -> Result:
+    return x.transpose(integers(attributes, "permutation"))
+
+
+def _broadcast(attributes: Attributes, x: Array) -> Result:
+    return np.broadcast_to(x, integers(attributes, "shape"))
+
+
+def _constant(attributes: Attributes) -> Result:
+    shape = integers(attributes, "shape")
+    value = layers.scalar(attributes, "value")
+    return np.array([value] * math.prod(shape), np.float32).reshape(shape)
+
+
+DEFINITIONS: Mapping[str, Definition] = MappingProxyType(
+    {
+        "matmul": _matmul,
+        "add": _plain(np.add),
+        "sub": _plain(np.subtract),
+        "mul": _plain(np.multiply),
+        "div": _plain(np.divide),
+        "relu": _plain(_relu),
+        "relu_backward": _plain(_relu_backward),
+        "exp": _plain(elementary.exp),
+        "log": _plain(elementary.log),
+        "tanh": _plain(elementary.tanh),
+        "sigmoid": _plain(_sigmoid),
+        "sqrt": _plain(np.sqrt),
+        "tanh_backward": _plain(_tanh_backward),
+        "sigmoid_backward": _plain(_sigmoid_backward),
+        "sum": _sum,
+        "log_softmax": layers.log_softmax,
+        "log_softmax_backward": layers.log_softmax_backward,
+        "nll_loss": layers.nll_loss,
+        "nll_loss_backward": layers.nll_loss_backward,
+        "conv2d": windows.conv2d,
+        "conv2d_backward_input": windows.conv2d_backward_input,
+        "conv2d_backward_weight": windows.conv2d_backward_weight,
+        "max_pool2d": windows.max_pool2d,
+        "max_pool2d_backward": windows.max_pool2d_backward,
+        "avg_pool2d": windows.avg_pool2d,
+        "avg_pool2d_backward": windows.avg_pool2d_backward,
+        "batch_norm": layers.batch_norm,
+        "batch_norm_backward": layers.batch_norm_backward,
+        "sgd": layers.sgd,
+        "adamw": layers.adamw,
+        "correction": layers.correction,
+        "reshape": _reshape,
+        "transpose": _transpose,
+        "broadcast": _broadcast,
+        "constant": _constant,
+    }
+)
