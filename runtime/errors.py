@@ -33,6 +33,10 @@ class InvalidBlock(RuntimeFailure):
         self.got = got
 
 
+class SystemCallFailed(RuntimeFailure):
+    """A block-start call failed: this chain's contracts or state are broken."""
+
+
 class CallFailed(RuntimeFailure):
     """An eth_call or an estimate that cannot be answered."""
 
@@ -55,6 +59,14 @@ class ExecutionReverted(CallFailed):
 
 class BackendMissing(RuntimeFailure):
     """A fast library is absent or was replaced by a slow one."""
+
+
+class PrecompileFailure(RuntimeFailure):
+    """A precompile refuses its input; the call loses its gas."""
+
+
+class PrecompileRevert(RuntimeFailure):
+    """A precompile refuses its input; the caller keeps the gas that is left."""
 
 
 def _show(value: object) -> str:

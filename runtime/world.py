@@ -101,7 +101,7 @@ class World:
         self._transient: dict[tuple[bytes, int], int] = {}
         self._originals: dict[tuple[bytes, int], int] = {}
         self._doomed: dict[bytes, bool] = {}
-        self._created: dict[bytes, bool] = {}
+        self.created: dict[bytes, bool] = {}
         self.logs: list[Log] = []
         self.refund = 0
 
@@ -261,13 +261,9 @@ class World:
         if (address, slot) not in self._warm:
             self._put(self._warm, (address, slot), new=True)
 
-    def created(self, address: bytes) -> None:
-        """Note that the transaction creates a contract here (EIP-6780)."""
-        self._put(self._created, address, new=True)
-
-    def is_created(self, address: bytes) -> bool:
-        """Whether the transaction created the contract here."""
-        return address in self._created
+    def note_creation(self, address: bytes) -> None:
+        """Note in `created` that the transaction makes this contract (EIP-6780)."""
+        self._put(self.created, address, new=True)
 
     def doom(self, address: bytes) -> None:
         """Delete the account when the transaction ends."""

@@ -1,0 +1,6 @@
+"""Where a chain begins: its specification and the block that everybody starts from."""
+
+from genesis.builder import Genesis, build, open_chain
+from genesis.spec import ChainSpec, SpecError
+
+__all__ = ["ChainSpec", "Genesis", "SpecError", "build", "open_chain"]

@@ -1,0 +1,248 @@
+"""The chain specification: one JSON file from which everybody makes the same genesis.
+
+```json
+{
+  "name": "devnet",
+  "chain_id": 4242,
+  "genesis_time": 1767225600,
+  "mix_hash": "0x...32 bytes, where the beacon starts",
+  "base_fee": "1000000000",
+  "forks": {"launch": 0},
+  "contracts": ["Clock", "Staking", "..."],
+  "parameters": {"challenge_window": 20, "...": 0},
+  "alloc": {"0x...20 bytes": "10000000000000000000000"},
+  "validators": [
+    {"public_key": "0x...64 bytes", "beacon_key": "0x...48 bytes", "stake": "1000"}
+  ]
+}
+```
+
+Amounts are decimal strings of wei, since JSON's numbers lose digits in other
+languages. `parameters` are the constructor parameters of all contracts, by name;
+addresses among them are filled in. Unknown keys, unused parameters and keys that
+occur twice are errors: a specification that is misread forks the chain.
+"""
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from chain.addresses import SYSTEM_CONTRACTS
+from consensus.errors import InvalidValidatorSet
+from consensus.validators import Validator, ValidatorSet
+from runtime.rules import FORKS, INITIAL_BASE_FEE, ForkSchedule, Rules
+
+BUNDLED: Final = ("devnet",)
+MAX_SPEC_BYTES: Final = 4 << 20
+MAX_CHAIN_ID: Final = (1 << 53) - 1  # what JavaScript wallets can hold
+
+
+class SpecError(Exception):
+    """The chain specification cannot be found or breaks a rule."""
+
+
+def _hex(size: int) -> Any:
+    """A 0x-prefixed string of exactly `size` bytes."""
+
+    def read(value: object) -> bytes:
+        if not isinstance(value, str) or not value.startswith("0x"):
+            raise ValueError(f"expected {size} bytes in hexadecimal after 0x")
+        try:
+            found = bytes.fromhex(value[2:])
+        except ValueError:
+            raise ValueError("characters that are not hexadecimal") from None
+        if len(found) != size or len(value) != 2 + 2 * size:
+            raise ValueError(f"expected {size} bytes, got {len(found)}")
+        return found
+
+    return BeforeValidator(read)
+
+
+def _amount(value: object) -> int:
+    if (
+        not isinstance(value, str)
+        or not value.isascii()
+        or not value.isdecimal()
+        or str(int(value[:80])) != value
+    ):
+        raise ValueError("expected wei as a decimal string, such as \"1000\"")
+    if int(value) >> 256:
+        raise ValueError("more than 2**256 - 1 wei")
+    return int(value)
+
+
+Amount = Annotated[int, BeforeValidator(_amount)]
+Address = Annotated[bytes, _hex(20)]
+Hash = Annotated[bytes, _hex(32)]
+_STRICT: Final = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ValidatorEntry(BaseModel):
+    """A validator at genesis."""
+
+    model_config = _STRICT
+
+    public_key: Annotated[bytes, _hex(64)]
+    beacon_key: Annotated[bytes, _hex(48)]
+    stake: Amount
+
+
+def _known_contracts(names: list[str]) -> list[str]:
+    if len(set(names)) != len(names):
+        raise ValueError("a contract is named twice")
+    unknown = [name for name in names if name not in SYSTEM_CONTRACTS]
+    if unknown:
+        raise ValueError(
+            f"unknown contracts {unknown}; known: {', '.join(SYSTEM_CONTRACTS)}"
+        )
+    return names
+
+
+def _known_forks(forks: dict[str, int]) -> dict[str, int]:
+    heights = list(forks.values())
+    if list(forks) != list(FORKS[: len(forks)]) or heights[:1] != [0]:
+        raise ValueError(
+            f"expected forks in the order {', '.join(FORKS)}, the first at height 0"
+        )
+    if heights != sorted(set(heights)):
+        raise ValueError(f"fork heights must ascend, got {heights}")
+    return forks
+
+
+def _bounded(parameters: dict[str, int]) -> dict[str, int]:
+    for name, value in parameters.items():
+        if value < 0 or value >> 256:
+            raise ValueError(f"{name} is not a uint256: {value}")
+    return parameters
+
+
+class ChainSpec(BaseModel):
+    """A validated chain specification; see the module's text for the JSON."""
+
+    model_config = _STRICT
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    chain_id: Annotated[int, Field(ge=1, le=MAX_CHAIN_ID)]
+    genesis_time: Annotated[int, Field(ge=0, lt=1 << 63)]
+    mix_hash: Hash
+    base_fee: Amount = INITIAL_BASE_FEE
+    forks: Annotated[dict[str, int], AfterValidator(_known_forks)]
+    contracts: Annotated[list[str], AfterValidator(_known_contracts)]
+    parameters: Annotated[dict[str, int], AfterValidator(_bounded)]
+    alloc: dict[Address, Amount]
+    validators: Annotated[list[ValidatorEntry], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _supply_fits(self) -> "ChainSpec":
+        if sum(self.alloc.values()) >> 256:
+            raise ValueError("the allocations sum to more than 2**256 - 1 wei")
+        return self
+
+    @classmethod
+    def load(cls, source: str | Path) -> "ChainSpec":
+        """Read a bundled specification by name, or a file by path.
+
+        Raises:
+            SpecError: It does not exist, is not JSON, or breaks a rule; the message
+                names the place.
+        """
+        if source in BUNDLED:
+            resource = resources.files("genesis") / "specs" / f"{source}.json"
+            return cls.parse(resource.read_bytes(), str(source))
+        path = Path(source)
+        try:
+            with path.open("rb") as file:
+                content = file.read(MAX_SPEC_BYTES + 1)
+        except OSError as error:
+            raise SpecError(
+                f"{source}: no bundled specification has this name "
+                f"({', '.join(BUNDLED)}) and no file can be read: {error.strerror}"
+            ) from error
+        return cls.parse(content, str(path))
+
+    @classmethod
+    def parse(cls, content: bytes, origin: str) -> "ChainSpec":
+        """Read the bytes of a specification.
+
+        Args:
+            content: JSON in UTF-8.
+            origin: Names the source in error messages.
+
+        Raises:
+            SpecError: It is not JSON or breaks a rule.
+        """
+        if len(content) > MAX_SPEC_BYTES:
+            raise SpecError(f"{origin}: more than {MAX_SPEC_BYTES} bytes")
+        try:
+            fields = json.loads(content, object_pairs_hook=_without_duplicates)
+        except (UnicodeDecodeError, ValueError, RecursionError) as error:
+            raise SpecError(f"{origin}: not JSON: {error}") from error
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise SpecError(f"{origin}: {_explain(error)}") from error
+
+    @property
+    def rules(self) -> ForkSchedule:
+        """Execution rules by height."""
+        return ForkSchedule(
+            tuple(
+                (height, Rules(chain_id=self.chain_id, fork=fork))
+                for fork, height in self.forks.items()
+            )
+        )
+
+    @property
+    def validator_set(self) -> ValidatorSet:
+        """Who votes on block 1.
+
+        Raises:
+            SpecError: Two validators share a key, or a stake is zero.
+        """
+        try:
+            return ValidatorSet.of(
+                Validator(entry.public_key, entry.beacon_key, entry.stake)
+                for entry in self.validators
+            )
+        except InvalidValidatorSet as error:
+            raise SpecError(f"{self.name}: validators: {error}") from error
+
+    def with_parameters(self, **values: int) -> "ChainSpec":
+        """A copy with some contract parameters changed, for tests and devnets.
+
+        Raises:
+            SpecError: A parameter is not in this specification.
+        """
+        unknown = values.keys() - self.parameters.keys()
+        if unknown:
+            raise SpecError(f"{self.name}: no parameters {sorted(unknown)}")
+        return self.model_copy(update={"parameters": {**self.parameters, **values}})
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"keys that occur twice: {twice}")
+    return found
+
+
+def _explain(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(str(part) for part in each['loc']) or 'specification'}: "
+        f"{each['msg']}"
+        for each in error.errors(include_url=False, include_input=False)
+    )
