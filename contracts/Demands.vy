@@ -11,7 +11,6 @@ from contracts.interfaces import IClock
 from contracts.interfaces import IDemands
 from contracts.interfaces import IDisputeGame
 from contracts.interfaces import IJobMarket
-from contracts.interfaces import IMlVerifier
 from contracts.modules import facts
 from contracts.modules import merkle
 from contracts.modules import purse
@@ -79,7 +78,7 @@ event DemandRefunded:
 CLOCK: immutable(IClock)
 JOB_MARKET: immutable(IJobMarket)
 DISPUTE_GAME: immutable(IDisputeGame)
-ML_VERIFIER: immutable(IMlVerifier)
+ML_VERIFIER: immutable(address)
 CHALLENGE_WINDOW: immutable(uint256)
 DEMAND_CLOCK: immutable(uint256)
 BOND_GAS_PRICE: immutable(uint256)
@@ -119,7 +118,7 @@ def __init__(
     CLOCK = IClock(clock)
     JOB_MARKET = IJobMarket(job_market)
     DISPUTE_GAME = IDisputeGame(dispute_game)
-    ML_VERIFIER = IMlVerifier(ml_verifier)
+    ML_VERIFIER = ml_verifier
     CHALLENGE_WINDOW = challenge_window
     DEMAND_CLOCK = demand_clock
     BOND_GAS_PRICE = bond_gas_price
@@ -286,8 +285,8 @@ def answer_tile(
     @param tile Tile of the slot.
     @param state_root Root of the state.
     @param path Its path in the commitment's tree.
-    @param opening The tile, opened under the state root. For the trap state, which holds
-           no tensors: the 32 bytes of the last root before the trap.
+    @param opening The tile, opened under the state root. For the trap state, which
+           holds no tensors: the 32 bytes of the last root before the trap.
     """
     case: IJobMarket.Case = staticcall JOB_MARKET.case_of(job_id)
     root: bytes32 = trajectory._root_at(
@@ -422,8 +421,23 @@ def _check_tile(
     state_root: bytes32, slot: uint256, tile: uint256, opening: Bytes[MAX_OPENING_BYTES]
 ):
     """
-    @notice Refuse unless the precompile says that `opening` opens the tile.
+    @notice Refuse unless the precompile says that `opening` opens the tile; it reverts
+            otherwise.
+    @dev A call through an interface would send the whole of the opening's buffer, and
+         the precompile accepts no trailing bytes.
     """
-    assert (
-        staticcall ML_VERIFIER.opening(state_root, slot, tile, opening) == SAYS_VALID
-    ), "demands: opening does not fit the root"
+    answer: Bytes[33] = raw_call(
+        ML_VERIFIER,
+        abi_encode(
+            state_root,
+            slot,
+            tile,
+            opening,
+            method_id=method_id("opening(bytes32,uint256,uint256,bytes)"),
+        ),
+        max_outsize=33,
+        is_static_call=True,
+    )
+    assert len(answer) == 32 and extract32(answer, 0) == SAYS_VALID, (
+        "demands: not an opening of the tile"
+    )

@@ -15,9 +15,9 @@
         burns time. A fact carries its tick, so one answer stops every clock that waits
         for it, without a loop.
 
-        A wrong trajectory from the right h_0 has a wrong pair, and every move that leads
-        to it is the challenger's or is forced within the solver's clock: one honest
-        challenger convicts. A right trajectory has none, and every fact that can be
+        A wrong trajectory from the right h_0 has a wrong pair, and every move that
+        leads to it is the challenger's or is forced within the solver's clock: one
+        honest challenger convicts. A right trajectory has none, and every fact that can be
         asked about it can be given: an honest solver is never convicted.
 """
 
@@ -225,7 +225,7 @@ def __init__(
     @param job_market The JobMarket.
     @param evidence The Evidence.
     @param demands The Demands.
-    @param challenge_window Ticks after a commitment during which challenges are accepted.
+    @param challenge_window Ticks after a commitment during which challenges are taken.
     @param reveal_window Ticks after that during which challenges may be revealed.
     @param minimum_reveal_delay Ticks that a challenge stays sealed: one replay's time.
     @param move_clock Ticks that each side has for all its moves in one challenge.
@@ -344,8 +344,8 @@ def challenge_commit(job_id: uint256, commitment: bytes32) -> uint256:
     """
     @notice Challenge a commitment without saying where; the value sent is the bond.
     @param job_id The job.
-    @param commitment keccak256(abi.encode(trial, challenger, step, salt)). Copying it is
-           useless: only the challenger hashed in can reveal it.
+    @param commitment keccak256(abi.encode(trial, challenger, step, salt)). Copying it
+           is useless: only the challenger hashed in can reveal it.
     @return The challenge's id.
     """
     case: IJobMarket.Case = self._open_case(job_id)
@@ -376,7 +376,7 @@ def challenge_reveal(challenge_id: uint256, step: uint256, salt: bytes32):
     """
     @notice Say where the commitment is wrong. Challenger only; not before
             `minimum_reveal_delay` and not after the reveal window. After a conviction
-            only smaller steps matter.
+            only smaller steps matter, and the convicted one, to share.
     @param challenge_id The challenge.
     @param step The wrong step i: replay(h_i) != h_{i+1}. In a sparse commitment, the
            first step of the wrong segment. 2**256 - 1: leaves are withheld.
@@ -428,8 +428,10 @@ def challenge_reveal(challenge_id: uint256, step: uint256, salt: bytes32):
             c, challenge_id, case, step, min(step + case.commit_every, case.steps)
         )
     else:
-        depth: uint256 = merkle._depth(trajectory._leaf_count(case.steps, case.commit_every))
-        c = self._stand_at_node(c, challenge_id, case, depth, 0, case.root)
+        count: uint256 = trajectory._leaf_count(case.steps, case.commit_every)
+        c = self._stand_at_node(
+            c, challenge_id, case, merkle._depth(count), 0, case.root
+        )
     self.challenges[challenge_id] = c
 
 
@@ -650,7 +652,12 @@ def settle(job_id: uint256):
     rest: uint256 = case.stake - compensation
     docket.settled = True
     docket.award = rest * WHISTLEBLOWER_SHARE_BPS // BASIS_POINTS
+    burned: uint256 = rest - docket.award
     docket.award_weight = self.places[case.trial][leader.named].weight
+    if leader.weight == 0 and docket.award_weight > 0:
+        # Whoever leads by copying a name gets no gas for it; the group does.
+        docket.award += compensation
+        compensation = 0
     self.dockets[case.trial] = docket
     log Settled(
         job_id=job_id,
@@ -658,18 +665,18 @@ def settle(job_id: uint256):
         compensation=compensation,
         award=docket.award,
         award_weight=docket.award_weight,
-        burned=rest - docket.award,
+        burned=burned,
     )
     purse._credit(leader.challenger, compensation)
-    purse._burn(rest - docket.award)
+    purse._burn(burned)
 
 
 @external
 @nonreentrant
 def claim(challenge_id: uint256):
     """
-    @notice After `settle`, credit a challenger with its bond, which every challenge that
-            had not lost gets back, and its part of the share. Anyone may call.
+    @notice After `settle`, credit a challenger with its bond, which every challenge
+            that had not lost gets back, and its part of the share. Anyone may call.
     @param challenge_id The challenge.
     """
     c: Challenge = self.challenges[challenge_id]
@@ -740,7 +747,7 @@ def _stand_at_node(
     node: bytes32,
 ) -> Challenge:
     """
-    @notice Place a challenge at a node of the commitment's tree, for the solver to open.
+    @notice Place a challenge at a node of the commitment's tree; the solver opens it.
     """
     moved: Challenge = c
     moved.level = level
@@ -924,8 +931,8 @@ def _check_bound(
     path: DynArray[bytes32, merkle.MAX_DEPTH],
 ):
     """
-    @notice Refuse unless the solver is bound to `state_root` at `position`: as a leaf of
-            its commitment, or by inner roots that a challenge has followed.
+    @notice Refuse unless the solver is bound to `state_root` at `position`: as a leaf
+            of its commitment, or by inner roots that a challenge has followed.
     """
     if trajectory._is_committed(position, case.steps, case.commit_every):
         root: bytes32 = trajectory._root_at(

@@ -89,7 +89,7 @@ def node_fact(
     trial: bytes32, level: uint256, index: uint256, node: bytes32
 ) -> bytes32:
     """
-    @notice Key of an opened node in `recorded_at`; the topmost node is named by the root.
+    @notice Key of an opened node in `recorded_at`; the root names the topmost node.
     """
     return facts._node(trial, level, index, node)
 
@@ -110,12 +110,12 @@ def segment_fact(trial: bytes32, start: uint256, end: uint256) -> bytes32:
 @raw_return
 def __default__() -> Bytes[32]:
     """
-    @notice `replay(bytes32 trial, uint256 position, bytes32 pre_root, bytes32 post_root,
-            bytes32 program_root, bytes32 data_root, uint256 seed, uint256 records, bytes
-            witness) -> bytes32`, the very call of the precompile: check that it is about
-            the trial's job, forward it unchanged and record the verdict, once. Anyone
-            may call. Whatever fails, or answers anything but VALID or INVALID in exactly
-            32 bytes, reverts.
+    @notice `replay(bytes32 trial, uint256 position, bytes32 pre_root,
+            bytes32 post_root, bytes32 program_root, bytes32 data_root, uint256 seed,
+            uint256 records, bytes witness) -> bytes32`, the very call of the
+            precompile: check that it is about the trial's job, forward it unchanged
+            and record the verdict, once. Anyone may call. Whatever fails, or answers
+            anything but VALID or INVALID in exactly 32 bytes, reverts.
     @dev The call is taken raw because a decoded witness would stand in memory twice.
     """
     assert len(msg.data) > REPLAY_HEAD, "evidence: unknown call"
@@ -174,8 +174,8 @@ def open_node(
 ):
     """
     @notice Open a node of the commitment's tree by its descendants six levels below, or
-            at the leaves. Anyone may call: whatever hashes to the node is the truth, and
-            whatever does not opens a node at which no challenge can stand.
+            at the leaves. Anyone may call: whatever hashes to the node is the truth,
+            and whatever does not opens a node at which no challenge can stand.
     @param job_id The job.
     @param level The node's level; 0 is the leaves.
     @param index Its index in that level.

@@ -16,7 +16,6 @@
 from contracts.interfaces import IClock
 from contracts.interfaces import IDisputeGame
 from contracts.interfaces import IJobMarket
-from contracts.interfaces import IMlVerifier
 from contracts.interfaces import IStaking
 from contracts.modules import merkle
 from contracts.modules import purse
@@ -153,7 +152,7 @@ event JobExpired:
 CLOCK: immutable(IClock)
 STAKING: immutable(IStaking)
 DISPUTE_GAME: immutable(address)
-ML_VERIFIER: immutable(IMlVerifier)
+ML_VERIFIER: immutable(address)
 DISPUTE_GAS_BUDGET: immutable(uint256)
 LATE_PENALTY_BPS: immutable(uint256)
 
@@ -185,7 +184,7 @@ def __init__(
     CLOCK = IClock(clock)
     STAKING = IStaking(staking)
     DISPUTE_GAME = dispute_game
-    ML_VERIFIER = IMlVerifier(ml_verifier)
+    ML_VERIFIER = ml_verifier
     DISPUTE_GAS_BUDGET = dispute_gas_budget
     LATE_PENALTY_BPS = late_penalty_bps
 
@@ -288,8 +287,8 @@ def post(
     peak_memory: uint256 = 0
     witness_bytes: uint256 = 0
     replay_gas: uint256 = 0
-    program_root, work_units, peak_memory, witness_bytes, replay_gas = (
-        staticcall ML_VERIFIER.admit(convert(terms.records, uint256), program)
+    program_root, work_units, peak_memory, witness_bytes, replay_gas = self._admit(
+        convert(terms.records, uint256), program
     )
     assert witness_bytes <= MAX_WITNESS_BYTES, "market: witness too large"
     assert replay_gas <= DISPUTE_GAS_BUDGET, "market: dispute too costly"
@@ -387,6 +386,7 @@ def commit(
         root, self.jobs[job_id].terms.initial_root, 0, count, initial_proof
     )
     self._check_leaf(root, final_root, count - 1, count, final_proof)
+    trajectory._check_padding(count, final_proof)
 
     trial: bytes32 = keccak256(
         abi_encode(staticcall CLOCK.genesis_hash(), self, job_id, root)
@@ -528,6 +528,26 @@ def convict(job_id: uint256):
 
 
 # ── internal ─────────────────────────────────────────────────────────────────
+
+
+@internal
+@view
+def _admit(
+    records: uint256, program: Bytes[MAX_PROGRAM_BYTES]
+) -> (bytes32, uint256, uint256, uint256, uint256):
+    """
+    @notice Ask the precompile what a program costs; it refuses by reverting.
+    @dev A call through an interface would send the whole of the program's buffer, and
+         the precompile accepts no trailing bytes.
+    """
+    answer: Bytes[5 * 32] = raw_call(
+        ML_VERIFIER,
+        abi_encode(records, program, method_id=method_id("admit(uint256,bytes)")),
+        max_outsize=5 * 32,
+        is_static_call=True,
+    )
+    assert len(answer) == 5 * 32, "market: not admitted"
+    return abi_decode(answer, (bytes32, uint256, uint256, uint256, uint256))
 
 
 @internal

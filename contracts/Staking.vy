@@ -89,7 +89,7 @@ def deposit():
 @nonreentrant
 def unbond(amount: uint256):
     """
-    @notice Take free stake out of service. A second call delays what the first released.
+    @notice Take free stake out of service. A second call delays what the first began.
     @param amount Part of the caller's free stake.
     """
     assert amount > 0, "staking: nothing to unbond"

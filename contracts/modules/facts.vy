@@ -2,8 +2,8 @@
 """
 @title facts
 @license Apache-2.0
-@notice Keys of the permanent facts of a trial. Each begins with the tag of its kind, and
-        a trial is itself a hash over (genesis hash, JobMarket, job, commitment root).
+@notice Keys of the permanent facts of a trial. Each begins with the tag of its kind,
+        and a trial is itself a hash over (genesis hash, JobMarket, job, commitment).
 """
 
 NODE: constant(uint256) = 1

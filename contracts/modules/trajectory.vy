@@ -52,8 +52,25 @@ def _root_at(
     path: DynArray[bytes32, merkle.MAX_DEPTH],
 ) -> bytes32:
     """
-    @notice Root that `path` leads to from `state_root` as the state at `position`, which
-            must be committed.
+    @notice Root that `path` leads to from `state_root` as the state at `position`,
+            which must be committed.
     """
     index: uint256 = (position + commit_every - 1) // commit_every
     return self._root(state_root, index, self._leaf_count(steps, commit_every), path)
+
+
+@internal
+@pure
+def _check_padding(count: uint256, last_path: DynArray[bytes32, merkle.MAX_DEPTH]):
+    """
+    @notice Refuse unless everything behind the last leaf, whose path is given, is
+            padding. Else a tree could differ from an honest one where no leaf does, and
+            a challenger that descends would find nothing to point at.
+    """
+    padding: bytes32 = empty(bytes32)
+    side: uint256 = count - 1
+    for sibling: bytes32 in last_path:
+        if side & 1 == 0:
+            assert sibling == padding, "trajectory: not padded"
+        padding = sha256(concat(x"01", merkle.TRAJECTORY, padding, padding))
+        side >>= 1
