@@ -73,6 +73,23 @@ class ValidatorKey:
         return cls.checked(secret, int.from_bytes(beacon_seed) % _BLS_ORDER)
 
     @classmethod
+    def read(cls, path: Path) -> "ValidatorKey":
+        """The key in a file that `store_validator_key` wrote.
+
+        Raises:
+            KeyFileError: damaged, out of range or readable by others.
+        """
+        content = read_private(path, limit=_MAX_KEY_BYTES)
+        try:
+            document: dict[str, Any] = dict(json.loads(content))
+            secret = bytes.fromhex(str(document["secp256k1"]))
+            beacon_secret = int(str(document["bls12_381"]), 16)
+        except (ValueError, KeyError, TypeError) as error:
+            # The error may quote the file; only its kind is told.
+            raise KeyFileError(f"{path} is damaged ({type(error).__name__})") from None
+        return cls.checked(secret, beacon_secret)
+
+    @classmethod
     def checked(cls, secret: bytes, beacon_secret: int) -> "ValidatorKey":
         """A key whose scalars are in range.
 
@@ -102,6 +119,17 @@ class DataDirectory:
         except OSError as error:
             raise DataDirectoryError(f"cannot make {path}: {error}") from error
         self._lock = DirectoryLock(path)
+
+    @classmethod
+    def existing(cls, path: Path) -> "DataDirectory":
+        """Lock a directory that must be there already.
+
+        Raises:
+            DataDirectoryError: it is not there, or as the constructor.
+        """
+        if not path.is_dir():
+            raise DataDirectoryError(f"there is no data directory at {path}")
+        return cls(path)
 
     def __enter__(self) -> Self:
         """The directory is locked already."""
@@ -163,15 +191,7 @@ class DataDirectory:
         path = self.validator / "key.json"
         if not path.exists():
             return None
-        content = read_private(path, limit=_MAX_KEY_BYTES)
-        try:
-            document: dict[str, Any] = dict(json.loads(content))
-            secret = bytes.fromhex(str(document["secp256k1"]))
-            beacon_secret = int(str(document["bls12_381"]), 16)
-        except (ValueError, KeyError, TypeError) as error:
-            # The error may quote the file; only its kind is told.
-            raise KeyFileError(f"{path} is damaged ({type(error).__name__})") from None
-        return ValidatorKey.checked(secret, beacon_secret)
+        return ValidatorKey.read(path)
 
     def store_validator_key(self, key: ValidatorKey) -> None:
         """Write the validator's key; it is never overwritten.

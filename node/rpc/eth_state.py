@@ -1,7 +1,7 @@
 """eth_* methods about accounts, and those that execute code or send transactions."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from eth_abi.abi import decode as abi_decode
@@ -38,7 +38,9 @@ from runtime.errors import (
     ExecutionReverted,
     TransactionInvalid,
 )
+from runtime.precompiles.table import precompiles
 from runtime.rules import Rules
+from runtime.transition import TRANSACTION_GAS
 
 T = TypeVar("T")
 
@@ -148,6 +150,9 @@ class StateMethods:
         header = self._reader.need(params[1])
         _refuse_overrides(params[2])
         request = read_call(params[0], self._context.gas_cap)
+        if self._is_transfer(header, request):
+            # Clients expect the exact cost here, not a bound within a tolerance.
+            request = replace(request, gas=TRANSACTION_GAS)
         return quantity(
             self._guarded(
                 lambda: estimate_gas(
@@ -155,6 +160,15 @@ class StateMethods:
                 )
             )
         )
+
+    def _is_transfer(self, header: Header, request: CallRequest) -> bool:
+        to = request.to
+        if to is None or request.data or request.access_list:
+            return False
+        if to in precompiles(self._rules(header)):
+            return False
+        view = StateView(self._reader.database, header.state_root)
+        return not view.code(to)
 
     def _rules(self, header: Header) -> Rules:
         return self._reader.forks.at(header.number)

@@ -26,10 +26,14 @@ KEY = ValidatorKey.from_seed(sha256(b"validator"), sha256(b"a") + sha256(b"b"))
 ALICE, BOB, CAROL = (sha256(name) for name in (b"alice", b"bob", b"carol"))
 FORKS = ForkSchedule.constant(Rules(CHAIN_ID))
 VALIDATORS = ValidatorSet.of([Member(KEY.public_key, KEY.beacon_key, ETHER)])
-# Returns its call data's first word doubled; reverts with it when it is odd:
-# CALLDATALOAD(0) dup and(1) jumpi ...
+# Returns its call data's first word doubled; reverts with the word when it is odd.
 DOUBLER = b"\x22" * 20
-DOUBLER_CODE = bytes.fromhex("5f35600181166011578001" + "5f5260205ff3" + "5b5f5260205ffd")
+DOUBLER_CODE = bytes.fromhex(
+    "5f35600181166011578001" + "5f5260205ff3" + "5b5f5260205ffd"
+)
+# Logs one topic, its call data's first word, with no data.
+LOGGER = b"\x33" * 20
+LOGGER_CODE = bytes.fromhex("5f355f5fa1" + "00")
 
 
 def address(secret: bytes) -> bytes:
@@ -44,6 +48,8 @@ def found(store: Store) -> ChainDatabase:
         world.set_balance(address(secret), 1_000 * ETHER)
     world.set_nonce(DOUBLER, 1)
     world.set_code(DOUBLER, DOUBLER_CODE)
+    world.set_nonce(LOGGER, 1)
+    world.set_code(LOGGER, LOGGER_CODE)
     root, writes = world.commit()
     header = Header(
         parent_hash=bytes(32),
@@ -76,7 +82,7 @@ class Clock:
 
 
 def config(**settings: object) -> NodeConfig:
-    flags = {"rpc_port": 0, "block_time": 0.05} | settings
+    flags = {"rpc_port": 0, "block_time": 3600.0} | settings
     return load_config(flags, environment={})
 
 
@@ -93,9 +99,7 @@ def make_node(
         database = found(store)
     signer = Signer(directory, database.genesis_hash(), KEY.secret)
     chain = Chain(database, b'{"chain_id": 4242}', FORKS, VALIDATORS)
-    return Node(
-        config(**settings), chain, Validator(KEY, signer), now=clock or Clock()
-    )
+    return Node(config(**settings), chain, Validator(KEY, signer), now=clock or Clock())
 
 
 def transfer(

@@ -1,0 +1,110 @@
+"""From a data directory to a node that can run."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from chain.database import ChainDatabase
+from chain.errors import ChainError
+from chain.store import Store
+from genesis import ChainSpec, SpecError, open_chain
+from node.config import NodeConfig
+from node.datadir import DataDirectory, ValidatorKey
+from node.engine import Validator
+from node.errors import DataDirectoryError
+from node.service import Chain, Node
+from node.signer import Signer
+
+
+def encode_spec(spec: ChainSpec) -> bytes:
+    """The JSON of a specification, the same for the same specification.
+
+    `ChainSpec.parse` reads it back to an equal value.
+    """
+    document: dict[str, Any] = {
+        "name": spec.name,
+        "chain_id": spec.chain_id,
+        "genesis_time": spec.genesis_time,
+        "mix_hash": "0x" + spec.mix_hash.hex(),
+        "base_fee": str(spec.base_fee),
+        "forks": dict(spec.forks),
+        "contracts": list(spec.contracts),
+        "parameters": dict(spec.parameters),
+        "alloc": {
+            "0x" + address.hex(): str(amount) for address, amount in spec.alloc.items()
+        },
+        "validators": [
+            {
+                "public_key": "0x" + each.public_key.hex(),
+                "beacon_key": "0x" + each.beacon_key.hex(),
+                "stake": str(each.stake),
+            }
+            for each in spec.validators
+        ],
+    }
+    return json.dumps(document, indent=1).encode() + b"\n"
+
+
+def initialise(
+    directory: DataDirectory, spec: ChainSpec, key: ValidatorKey | None
+) -> None:
+    """Make a directory the home of a chain, and of a validator when a key is given.
+
+    Doing it again with the same arguments changes nothing.
+
+    Raises:
+        DataDirectoryError: it is the home of another chain.
+        KeyFileError: it has another validator's key.
+    """
+    directory.store_specification(encode_spec(spec))
+    if key is not None and directory.validator_key() != key:
+        directory.store_validator_key(key)
+
+
+@contextmanager
+def opened_chain(directory: DataDirectory) -> Iterator[tuple[ChainSpec, ChainDatabase]]:
+    """The chain of a directory, its database open while the context lasts.
+
+    Raises:
+        DataDirectoryError: not initialised, of another chain, or unreadable.
+    """
+    content = directory.specification()
+    if content is None:
+        raise DataDirectoryError(
+            f"{directory.path} holds no chain; make one with `lockstep node init "
+            f"--data-dir {directory.path}`"
+        )
+    origin = str(directory.path / "chain.json")
+    try:
+        spec = ChainSpec.parse(content, origin)
+        store = Store.open(directory.database)
+    except (SpecError, ChainError) as error:
+        raise DataDirectoryError(str(error)) from error
+    try:
+        try:
+            database = open_chain(spec, store)
+        except (SpecError, ChainError) as error:
+            raise DataDirectoryError(str(error)) from error
+        yield spec, database
+    finally:
+        store.close()
+
+
+@contextmanager
+def opened_node(config: NodeConfig, directory: DataDirectory) -> Iterator[Node]:
+    """The node of a directory; a validator's if it holds a key, else a follower's.
+
+    Raises:
+        DataDirectoryError: as `opened_chain`.
+        KeyFileError: the validator's key or signing state is damaged.
+        LedgerError: the key is not in the chain's validator set.
+    """
+    with opened_chain(directory) as (spec, database):
+        key = directory.validator_key()
+        validator = None
+        if key is not None:
+            signer = Signer(directory.validator, database.genesis_hash(), key.secret)
+            validator = Validator(key, signer)
+        chain = Chain(database, encode_spec(spec), spec.rules, spec.validator_set)
+        yield Node(config, chain, validator)
