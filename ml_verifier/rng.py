@@ -94,7 +94,8 @@ class EpochOrder:
     def some(self, start: int, end: int) -> list[int]:
         """Return the records at positions [start, end), the cheaper way."""
         if self._mask < end - start:
-            return self.take(np.arange(start, end, dtype=np.int64)).tolist()
+            found = self.take(np.arange(start, end, dtype=np.int64))
+            return [int(index) for index in found]
         return [self[position] for position in range(start, end)]
 
 

@@ -27,9 +27,9 @@ class Cnn(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = nn.Conv2d(1, 4, 3, padding=1)
+        self.first = nn.Conv2d(1, 4, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(4)
-        self.second = nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=False)
+        self.second = nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2)
         self.head = nn.Linear(6, 3)
 
     @override

@@ -31,7 +31,7 @@ def torch_training(
         loss = nn.functional.cross_entropy(model(x[chosen]), y[chosen])
         torch.autograd.backward(loss)
         optimiser.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     return losses
 
 
