@@ -137,7 +137,7 @@ class StateMethods:
         """eth_call(transaction, block): the output, or an error with revert data."""
         header = self._reader.need(params[1])
         _refuse_overrides(params[2])
-        request = read_call(params[0], self._context.gas_cap)
+        request = self._affordable(read_call(params[0]), header)
         result = self._guarded(
             lambda: call(self._rules(header), self._reader.database, header, request)
         )
@@ -149,7 +149,7 @@ class StateMethods:
         """eth_estimateGas(transaction, block): the least gas that suffices."""
         header = self._reader.need(params[1])
         _refuse_overrides(params[2])
-        request = read_call(params[0], self._context.gas_cap)
+        request = self._affordable(read_call(params[0]), header)
         if self._is_transfer(header, request):
             # Clients expect the exact cost here, not a bound within a tolerance.
             request = replace(request, gas=TRANSACTION_GAS)
@@ -160,6 +160,28 @@ class StateMethods:
                 )
             )
         )
+
+    def _affordable(self, request: CallRequest, header: Header) -> CallRequest:
+        """The request with the gas that the node grants and the sender can pay.
+
+        Raises:
+            RpcError: the sender cannot pay for the value, or for the gas it names.
+        """
+        cap = self._context.gas_cap
+        gas = cap if request.gas is None else min(request.gas, cap)
+        if not request.value and not request.gas_price:
+            return replace(request, gas=gas)
+        view = StateView(self._reader.database, header.state_root)
+        balance = view.balance(request.sender)
+        if request.gas is None and request.gas_price and balance >= request.value:
+            gas = min(gas, (balance - request.value) // request.gas_price)
+        wanted = request.value + gas * request.gas_price
+        if balance < wanted:
+            raise server_error(
+                "insufficient funds for gas * price + value: "
+                f"address {data(request.sender)} have {balance} want {wanted}"
+            )
+        return replace(request, gas=gas)
 
     def _is_transfer(self, header: Header, request: CallRequest) -> bool:
         to = request.to
@@ -199,7 +221,7 @@ class StateMethods:
         return data(admitted.hash)
 
 
-def read_call(parameter: object, gas_cap: int) -> CallRequest:
+def read_call(parameter: object) -> CallRequest:
     """Read a transaction object of eth_call or eth_estimateGas.
 
     Raises:
@@ -221,7 +243,7 @@ def read_call(parameter: object, gas_cap: int) -> CallRequest:
     return CallRequest(
         sender=_optional_address(fields.get("from"), "from") or bytes(20),
         to=_optional_address(fields.get("to"), "to"),
-        gas=gas_cap if gas is None else min(read_quantity(gas, "gas"), gas_cap),
+        gas=None if gas is None else read_quantity(gas, "gas"),
         gas_price=0 if price is None else read_quantity(price, "gas price"),
         value=_optional_quantity(fields.get("value"), "value"),
         data=b"" if payload is None else read_data(payload, "input"),
