@@ -29,6 +29,7 @@ from chain.trie import ordered_root
 from runtime.errors import BlockFull, InvalidBlock, TransactionInvalid
 from runtime.evm import BlockContext
 from runtime.fees import clock_ticks, next_base_fee
+from runtime.precompiles.interface import Precompile
 from runtime.precompiles.table import precompiles
 from runtime.rules import Rules
 from runtime.steps import OutOfSteps, StepMeter
@@ -89,6 +90,8 @@ class BlockBuilder:
         database: Holds the parent's state.
         parent: The header to build on.
         attributes: What consensus decided.
+        table: Precompiles by address; None takes those of the rules. An audit passes
+            the same ones with a listener in front.
 
     Raises:
         ValueError: The timestamp does not follow the parent's.
@@ -100,6 +103,8 @@ class BlockBuilder:
         database: ChainDatabase,
         parent: Header,
         attributes: BlockAttributes,
+        *,
+        table: Mapping[bytes, Precompile] | None = None,
     ) -> None:
         if attributes.timestamp <= parent.timestamp:
             raise ValueError(
@@ -112,7 +117,7 @@ class BlockBuilder:
         parent_steps = database.steps(parent.hash)
         self.base_fee = next_base_fee(rules, parent, parent_steps)
         self._context = block_context(
-            rules, database, parent, attributes, self.base_fee
+            rules, database, parent, attributes, self.base_fee, table
         )
         self._world = World(database, parent.state_root)
         self._transactions: list[bytes] = []
@@ -224,6 +229,7 @@ def block_context(
     parent: Header,
     attributes: BlockAttributes,
     base_fee: int,
+    table: Mapping[bytes, Precompile] | None = None,
 ) -> BlockContext:
     """What instructions see of the block after `parent`."""
 
@@ -239,17 +245,22 @@ def block_context(
         base_fee=base_fee,
         mix_hash=attributes.mix_hash,
         block_hash=block_hash,
-        precompiles=precompiles(rules),
+        precompiles=precompiles(rules) if table is None else table,
     )
 
 
 def import_block(
-    rules: Rules, database: ChainDatabase, parent: Header, block: Block
+    rules: Rules,
+    database: ChainDatabase,
+    parent: Header,
+    block: Block,
+    *,
+    table: Mapping[bytes, Precompile] | None = None,
 ) -> ExecutedBlock:
     """Execute somebody else's block and hold every field against the result.
 
     What consensus decides (who proposes, the beacon, signatures, the validator set)
-    is consensus' to check.
+    is consensus' to check. `table` is as for `BlockBuilder`.
 
     Raises:
         InvalidBlock: Some field or transaction breaks a rule.
@@ -267,6 +278,7 @@ def import_block(
             extra_data=header.extra_data,
             sidecar=block.sidecar,
         ),
+        table=table,
     )
     for index, raw in enumerate(block.transactions):
         try:

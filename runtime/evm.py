@@ -564,6 +564,14 @@ def _keccak(frame: _Frame) -> None:
     )
 
 
+def _exp(frame: _Frame) -> None:
+    base, exponent = frame.stack_pop_ints(2)
+    size = (exponent.bit_length() + 7) // 8
+    frame.consume_gas(50 * size, "EXP")  # EIP-160
+    frame.meter.charge(steps.EXPONENT_BYTE_STEPS * size)
+    frame.words.append(pow(base, exponent, WORD + 1))
+
+
 def _checked_creation(inner: Callable[..., None]) -> Callable[[_Frame], None]:
     """CREATE and CREATE2 that look at the size of initcode first (EIP-3860)."""
 
@@ -596,6 +604,7 @@ def _instructions() -> tuple[list[int], list[Callable[[Any], None]]]:
     for opcode in (opcode_values.CREATE, opcode_values.CREATE2):
         table[opcode] = _checked_creation(table[opcode])
     gas[opcode_values.SHA3], table[opcode_values.SHA3] = 30, _keccak
+    gas[opcode_values.EXP], table[opcode_values.EXP] = 10, _exp
     for opcode, (cost, native) in NATIVE.items():
         gas[opcode], table[opcode] = cost, native
     return gas, table

@@ -11,16 +11,16 @@ from typing import Final
 
 # What a transaction costs besides its instructions: decoding, recovering the sender,
 # four accounts to hash into the trie, a receipt.
-TRANSACTION_STEPS: Final = 400
+TRANSACTION_STEPS: Final = 200
 AUTHORIZATION_STEPS: Final = 150
 CALLDATA_BYTES_PER_STEP: Final = 256
 
 # A call or a creation; analysing code for jump destinations reads all of it.
-FRAME_STEPS: Final = 15
+FRAME_STEPS: Final = 20
 CODE_BYTES_PER_STEP: Final = 16
 
 # First access to an account or slot: a walk down a trie, and its hashing at the end.
-COLD_STEPS: Final = 40
+COLD_STEPS: Final = 80
 STORE_STEPS: Final = 40
 
 # Memory traffic: growth, CALL arguments, copies, return data.
@@ -28,6 +28,9 @@ MEMORY_BYTES_PER_STEP: Final = 2_048
 KECCAK_BYTES_PER_STEP: Final = 128
 LOG_STEPS: Final = 25
 LOG_BYTES_PER_STEP: Final = 64
+
+# EXP by squaring in Python, for each byte of the exponent.
+EXPONENT_BYTE_STEPS: Final = 3
 
 # A precompile that charges gas by a cost model of its own (the ML verifier).
 GAS_PER_STEP: Final = 20

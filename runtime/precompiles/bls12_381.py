@@ -167,7 +167,7 @@ G1_MSM = Precompile(
 G2_ADD = Precompile(gas=lambda _: 600, steps=lambda _: 40, run=_g2_add)
 G2_MSM = Precompile(
     gas=_msm_gas(_G2 + _SCALAR, 22_500, _G2_DISCOUNTS),
-    steps=lambda data: 100 + 400 * (len(data) // (_G2 + _SCALAR)),
+    steps=lambda data: 100 + 500 * (len(data) // (_G2 + _SCALAR)),
     run=_g2_msm,
 )
 PAIRING = Precompile(

@@ -72,9 +72,9 @@ def _pairing(data: bytes) -> bytes:
 
 
 ADD = Precompile(gas=lambda _: 150, steps=lambda _: 120, run=_add)
-MULTIPLY = Precompile(gas=lambda _: 6_000, steps=lambda _: 5_000, run=_multiply)
+MULTIPLY = Precompile(gas=lambda _: 6_000, steps=lambda _: 6_500, run=_multiply)
 PAIRING = Precompile(
     gas=lambda data: 45_000 + 34_000 * (len(data) // _PAIR_BYTES),
-    steps=lambda data: 110_000 + 80_000 * (len(data) // _PAIR_BYTES),
+    steps=lambda data: 130_000 + 90_000 * (len(data) // _PAIR_BYTES),
     run=_pairing,
 )

@@ -79,9 +79,9 @@ def _modexp_gas(data: bytes) -> int:
 
 
 def _modexp_steps(data: bytes) -> int:
-    # Python's pow takes 5 ns per word product, and 100 ns per bit at least.
+    # Python's pow takes 7 ns per word product, and 100 ns per bit at least.
     complexity, iterations = _multiplications(data)
-    return 20 + iterations * (complexity + 14) // 140
+    return 20 + iterations * (complexity + 10) // 100
 
 
 def _modexp(data: bytes) -> bytes:
