@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import (
+    save_file,  # pyright: ignore[reportUnknownVariableType]  # its path type is partial
+)
 
 from lockstep.errors import LockstepError
 from ml_verifier.program import LOSS, Program

@@ -5,10 +5,12 @@ that `--config` names (TOML, option names as keys), else it is the default.
 """
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from eth_utils.address import is_address, to_checksum_address
 
 from lockstep.errors import ConfigurationError
 
@@ -24,11 +26,28 @@ __all__ = [
     "RpcOption",
     "ServeOption",
     "UntilIdleOption",
+    "addresses",
     "default_rpc",
 ]
 
 default_rpc = "http://127.0.0.1:8545"
 _MAX_CONFIG_BYTES = 1 << 16
+
+
+def addresses(texts: Iterable[str] | None) -> frozenset[str]:
+    """Addresses from the command line, in their checksummed spelling.
+
+    Raises:
+        ConfigurationError: one is no address.
+    """
+    found: set[str] = set()
+    for text in texts or ():
+        if not is_address(text):
+            raise ConfigurationError(
+                f"expected an address of 40 hexadecimal digits after 0x, got {text!r}"
+            )
+        found.add(to_checksum_address(text))
+    return frozenset(found)
 
 
 def _read(context: typer.Context, path: Path | None) -> Path | None:

@@ -1,4 +1,4 @@
-"""The DisputeGame as a Python object."""
+"""The DisputeGame, the Evidence and the Demands as Python objects."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -7,11 +7,11 @@ from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
 from lockstep.client.connection import Connection, Receipt
-from lockstep.client.views import Challenge, Clocks, DisputeParameters, Docket
+from lockstep.client.views import Challenge, Clocks, Demand, DisputeParameters, Docket
 from lockstep.errors import ChainError
 from ml_verifier.judge import ReplayCall
 
-__all__ = ["Disputes", "seal"]
+__all__ = ["Demands", "Disputes", "Evidence", "seal"]
 
 _NAME = "DisputeGame"
 _REPLAY_TYPES = (
@@ -39,7 +39,7 @@ def seal(trial: bytes, challenger: str, step: int, salt: bytes) -> bytes:
 
 
 class Disputes:
-    """Challenges, demands, facts and verdicts."""
+    """Challenges, their moves and their ends."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -52,11 +52,11 @@ class Disputes:
         return DisputeParameters(*cast("Sequence[int]", answer))
 
     def challenge_count(self) -> int:
-        """Number of challenges and demands; their ids start at 1."""
+        """Number of challenges; their ids start at 1."""
         return cast("int", self._connection.call(_NAME, "challenge_count"))
 
     def challenge(self, challenge_id: int) -> Challenge:
-        """A challenge or demand.
+        """A challenge.
 
         Raises:
             ChainError: there is none of this id.
@@ -80,26 +80,19 @@ class Disputes:
         answer = self._connection.call(_NAME, "docket", trial)
         return Docket(*cast("tuple[int, int, int, int, int, bool, int, int]", answer))
 
-    def verdict(
-        self, trial: bytes, position: int, pre_root: bytes, post_root: bytes
-    ) -> bool | None:
-        """What the judge said about a step; None if it was not asked."""
-        answer = self._connection.call(
-            _NAME, "verdict", trial, position, pre_root, post_root
-        )
-        return {0: None, 1: True, 2: False}[cast("int", answer)]
-
     def minimum_bond(self, job_id: int) -> int:
         """Wei that a challenge must put down now."""
         return cast("int", self._connection.call(_NAME, "minimum_bond", job_id))
 
-    def demand_bond(self) -> int:
-        """Wei that a demand must put down."""
-        return cast("int", self._connection.call(_NAME, "demand_bond"))
-
     def credit(self, address: str) -> int:
         """Wei that the game owes to an address."""
         return cast("int", self._connection.call(_NAME, "credit_of", address))
+
+    def can_reveal(self, challenge_id: int, step: int, salt: bytes) -> bool:
+        """Whether `challenge_reveal` would be accepted now."""
+        return self._connection.accepts(
+            _NAME, "challenge_reveal", challenge_id, step, salt
+        )
 
     def can(self, function: str, number: int) -> bool:
         """Whether `timeout`, `settle` or `claim` of a number would be accepted now."""
@@ -135,42 +128,6 @@ class Disputes:
             _NAME, "descend_inner", challenge_id, list(roots), part
         )
 
-    def demand_record(self, job_id: int, record: int, bond: int) -> Receipt:
-        """Demand one record of the data."""
-        return self._connection.send(_NAME, "demand_record", job_id, record, value=bond)
-
-    def demand_tile(
-        self,
-        job_id: int,
-        position: int,
-        slot: int,
-        tile: int,
-        opening: bytes,
-        bond: int,
-    ) -> Receipt:
-        """Demand one tile of a committed state, showing the same tile of h_0."""
-        return self._connection.send(
-            _NAME, "demand_tile", job_id, position, slot, tile, opening, value=bond
-        )
-
-    # ── facts, which anyone may record ───────────────────────────────────────
-
-    def replay(self, call: ReplayCall) -> Receipt:
-        """Have the judge replay a step and record its verdict."""
-        arguments = (
-            call.trial,
-            call.position,
-            call.pre_root,
-            call.post_root,
-            call.program_root,
-            call.data_root,
-            call.seed,
-            call.records,
-            call.witness,
-        )
-        data = _REPLAY + encode(_REPLAY_TYPES, arguments)
-        return self._connection.send_data(_NAME, "replay", data)
-
     def convict(
         self,
         challenge_id: int,
@@ -190,12 +147,62 @@ class Disputes:
             list(post_proof),
         )
 
+    # ── ends ─────────────────────────────────────────────────────────────────
+
+    def timeout(self, challenge_id: int) -> Receipt:
+        """End a challenge in which one side has used up its time."""
+        return self._connection.send(_NAME, "timeout", challenge_id)
+
+    def settle(self, job_id: int) -> Receipt:
+        """Share out a convicted solver's stake."""
+        return self._connection.send(_NAME, "settle", job_id)
+
+    def claim(self, challenge_id: int) -> Receipt:
+        """Credit a challenger with its bond and its part of the share."""
+        return self._connection.send(_NAME, "claim", challenge_id)
+
+    def withdraw(self) -> Receipt:
+        """Pay out everything the game owes to this account."""
+        return self._connection.send(_NAME, "withdraw")
+
+
+class Evidence:
+    """Permanent facts: verdicts, opened nodes, inner roots. Anyone may add a truth."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def verdict(
+        self, trial: bytes, position: int, pre_root: bytes, post_root: bytes
+    ) -> bool | None:
+        """What the judge said about a step; None if it was not asked."""
+        answer = self._connection.call(
+            "Evidence", "verdict", trial, position, pre_root, post_root
+        )
+        return {0: None, 1: True, 2: False}[cast("int", answer)]
+
+    def replay(self, call: ReplayCall) -> Receipt:
+        """Have the judge replay a step and record its verdict."""
+        arguments = (
+            call.trial,
+            call.position,
+            call.pre_root,
+            call.post_root,
+            call.program_root,
+            call.data_root,
+            call.seed,
+            call.records,
+            call.witness,
+        )
+        data = _REPLAY + encode(_REPLAY_TYPES, arguments)
+        return self._connection.send_data("Evidence", "replay", data)
+
     def open_node(
         self, job_id: int, level: int, index: int, children: Sequence[bytes]
     ) -> Receipt:
         """Open a node of the commitment's tree by its descendants."""
         return self._connection.send(
-            _NAME, "open_node", job_id, level, index, list(children)
+            "Evidence", "open_node", job_id, level, index, list(children)
         )
 
     def post_inner(
@@ -203,7 +210,58 @@ class Disputes:
     ) -> Receipt:
         """Commit to the states inside a segment; the solver only."""
         return self._connection.send(
-            _NAME, "post_inner", job_id, start, end, list(roots)
+            "Evidence", "post_inner", job_id, start, end, list(roots)
+        )
+
+
+class Demands:
+    """Demands for withheld data, and their answers."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def demand(self, demand_id: int) -> Demand:
+        """A demand.
+
+        Raises:
+            ChainError: there is none of this id.
+        """
+        answer = self._connection.call("Demands", "demand", demand_id)
+        found = Demand.from_abi(demand_id, answer)
+        if found is None:
+            raise ChainError(f"there is no demand {demand_id}")
+        return found
+
+    def minimum_bond(self) -> int:
+        """Wei that a demand must put down."""
+        return cast("int", self._connection.call("Demands", "minimum_bond"))
+
+    def credit(self, address: str) -> int:
+        """Wei that the contract owes to an address."""
+        return cast("int", self._connection.call("Demands", "credit_of", address))
+
+    def can(self, function: str, demand_id: int) -> bool:
+        """Whether `timeout` or `refund` of a demand would be accepted now."""
+        return self._connection.accepts("Demands", function, demand_id)
+
+    def demand_record(self, job_id: int, record: int, bond: int) -> Receipt:
+        """Demand one record of the data."""
+        return self._connection.send(
+            "Demands", "demand_record", job_id, record, value=bond
+        )
+
+    def demand_tile(
+        self,
+        job_id: int,
+        position: int,
+        slot: int,
+        tile: int,
+        opening: bytes,
+        bond: int,
+    ) -> Receipt:
+        """Demand one tile of a committed state, showing the same tile of h_0."""
+        return self._connection.send(
+            "Demands", "demand_tile", job_id, position, slot, tile, opening, value=bond
         )
 
     def answer_record(
@@ -211,7 +269,7 @@ class Disputes:
     ) -> Receipt:
         """Answer a demand for a record."""
         return self._connection.send(
-            _NAME, "answer_record", job_id, record, payload, list(path)
+            "Demands", "answer_record", job_id, record, payload, list(path)
         )
 
     def answer_tile(
@@ -226,7 +284,7 @@ class Disputes:
     ) -> Receipt:
         """Answer a demand for a tile of a committed state."""
         return self._connection.send(
-            _NAME,
+            "Demands",
             "answer_tile",
             job_id,
             position,
@@ -237,20 +295,14 @@ class Disputes:
             opening,
         )
 
-    # ── ends ─────────────────────────────────────────────────────────────────
+    def timeout(self, demand_id: int) -> Receipt:
+        """Convict a solver that has let a demand go unanswered."""
+        return self._connection.send("Demands", "timeout", demand_id)
 
-    def timeout(self, challenge_id: int) -> Receipt:
-        """End a challenge or demand in which one side has used up its time."""
-        return self._connection.send(_NAME, "timeout", challenge_id)
-
-    def settle(self, job_id: int) -> Receipt:
-        """Share out a convicted solver's stake."""
-        return self._connection.send(_NAME, "settle", job_id)
-
-    def claim(self, challenge_id: int) -> Receipt:
-        """Credit a challenger with its bond and its part of the share."""
-        return self._connection.send(_NAME, "claim", challenge_id)
+    def refund(self, demand_id: int) -> Receipt:
+        """Get back the bond of a demand that a conviction has overtaken."""
+        return self._connection.send("Demands", "refund", demand_id)
 
     def withdraw(self) -> Receipt:
-        """Pay out everything the game owes to this account."""
-        return self._connection.send(_NAME, "withdraw")
+        """Pay out everything the contract owes to this account."""
+        return self._connection.send("Demands", "withdraw")

@@ -43,6 +43,10 @@ class History:
             found = event
         return found
 
+    def of_job(self, job_id: int) -> list[Event]:
+        """Everything that happened to a job, oldest first."""
+        return [event for event in self._events if event.fields.get("job_id") == job_id]
+
     def jobs(self) -> list[int]:
         """The id of every job posted, ascending."""
         return [

@@ -11,6 +11,8 @@ __all__ = [
     "Challenge",
     "ChallengeStatus",
     "Clocks",
+    "Demand",
+    "DemandStatus",
     "DisputeParameters",
     "Docket",
     "Job",
@@ -21,7 +23,7 @@ __all__ = [
 WITHHELD = 2**256 - 1
 """Named instead of a step: leaves are withheld, so the challenge descends."""
 DEMANDED = 2**256 - 2
-"""Named by a demand for withheld data."""
+"""Named by the challenge that an unanswered demand turns into."""
 
 
 class JobState(enum.IntEnum):
@@ -141,14 +143,14 @@ class ChallengeStatus(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A challenge, or a demand (then `named` is DEMANDED).
+    """A challenge.
 
     Attributes:
         id: 1, 2, ...
         job_id: the job whose commitment is challenged.
         challenger: a checksummed address.
         bond: wei.
-        commitment: seal of the place; zero for a demand.
+        commitment: seal of the place; zero if it comes from a demand.
         committed_at: tick.
         committed_block: block number.
         status: how far it is.
@@ -251,19 +253,56 @@ class DisputeParameters:
         reveal_window: ticks after that in which they may be revealed.
         minimum_reveal_delay: ticks that a challenge stays sealed.
         move_clock: ticks each side has for all its moves in a challenge.
-        demand_clock: ticks to answer a demand.
         whistleblower_share_bps: part of a slashed stake for the whistleblowers.
         bond_gas_price: wei at which bonds count gas.
         opening_gas: gas of all openings of a challenge.
-        answer_gas: gas of answering a demand.
     """
 
     challenge_window: int
     reveal_window: int
     minimum_reveal_delay: int
     move_clock: int
-    demand_clock: int
     whistleblower_share_bps: int
     bond_gas_price: int
     opening_gas: int
-    answer_gas: int
+
+
+class DemandStatus(enum.IntEnum):
+    """How far a demand is; the numbers are the contract's."""
+
+    PENDING = 1
+    ANSWERED = 2
+    SILENT = 3
+    REFUNDED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A demand for withheld data.
+
+    Attributes:
+        id: 1, 2, ...
+        job_id: the job it is about.
+        demander: a checksummed address.
+        bond: wei.
+        fact: key of the answer.
+        demanded_at: tick.
+        status: how far it is.
+    """
+
+    id: int
+    job_id: int
+    demander: str
+    bond: int
+    fact: bytes
+    demanded_at: int
+    status: DemandStatus
+
+    @classmethod
+    def from_abi(cls, demand_id: int, answer: object) -> "Demand | None":
+        """The demand from the contract's answer; None if there is none."""
+        members = list(cast("Sequence[object]", answer))
+        if not members[0]:
+            return None
+        members[5] = DemandStatus(cast("int", members[5]))
+        return cls(demand_id, *members)  # type: ignore[arg-type]  # the ABI's types

@@ -1,0 +1,1 @@
+"""The Verifier: recomputes random segments of committed jobs and proves it."""
