@@ -30,7 +30,12 @@ def program(rate: float = 0.5) -> Program:
         Node(
             BY_NAME["sgd"],
             (1, 11, 2),
-            {"lr": float(np.float32(rate)), "momentum": 0.5, "weight_decay": 0.0, "nesterov": 0},
+            {
+                "lr": float(np.float32(rate)),
+                "momentum": 0.5,
+                "weight_decay": 0.0,
+                "nesterov": 0,
+            },
         ),  # 12, 13
     )
     return build(BATCH, slots, fields, nodes, (7, 12, 13))
