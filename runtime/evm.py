@@ -372,12 +372,14 @@ class _Frame(PragueComputation):
         ):
             raise Revert(b"")  # DELEGATECALL or CALLCODE
         try:
-            self.meter.charge(precompile.steps(data))
+            # Gas first: input that announces absurd work fails this call, as Ethereum
+            # has it, and not the whole transaction.
             self.consume_gas(precompile.gas(data), "precompile")
+            self.meter.charge(precompile.steps(data))
             if precompile.surcharge is not None:
                 extra = precompile.surcharge(data)
-                self.meter.charge(extra // steps.GAS_PER_STEP)
                 self.consume_gas(extra, "precompile")
+                self.meter.charge(extra // steps.GAS_PER_STEP)
             self._output = precompile.run(data)
         except PrecompileRevert as reverted:
             raise Revert(b"") from reverted
