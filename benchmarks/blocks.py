@@ -129,8 +129,12 @@ def instructions() -> Iterator[Attack]:
     yield Attack("mload far", forever(push(390_000) + b"\x51\x50"))
     yield Attack("keccak of 384 KiB", forever(push(393_216) + push(0) + b"\x20\x50"))
     yield Attack("keccak of a word", forever(push(32) + push(0) + b"\x20\x50"))
-    yield Attack("mcopy 128 KiB", forever(push(131_072) + push(200_000) + push(0) + b"\x5e"))
-    yield Attack("codecopy 128 KiB", forever(push(131_072) + push(0) + push(0) + b"\x39"))
+    yield Attack(
+        "mcopy 128 KiB", forever(push(131_072) + push(200_000) + push(0) + b"\x5e")
+    )
+    yield Attack(
+        "codecopy 128 KiB", forever(push(131_072) + push(0) + push(0) + b"\x39")
+    )
     yield Attack("calldatacopy 128 KiB", forever(push(131_072) + push(0) * 2 + b"\x37"))
     yield Attack("log of 4 KiB", forever(push(4_096) + push(0) + b"\xa0"))
     yield Attack("log with topics", forever(push(0) * 6 + b"\xa4"))
@@ -174,15 +178,18 @@ def frames() -> Iterator[Attack]:
     yield Attack("delegate to itself", push(0) * 4 + b"\x30\x5a\xf4\x00")
     # Initcode of 48 KiB whose every third byte may be jumped to, one byte changing.
     pattern = b"\x60\x00\x5b"
-    setup = (
-        push(49_152 - 32)
-        + push(0)
-        + push(0)
-        + b"\x37"
-    )
+    setup = push(49_152 - 32) + push(0) + push(0) + b"\x37"
     yield Attack(
         "create with 48 KiB",
-        forever(_ALL_GAS + push(49_100) + b"\x53" + push(49_152) + push(0) * 2 + b"\xf0\x50", setup),
+        forever(
+            _ALL_GAS
+            + push(49_100)
+            + b"\x53"
+            + push(49_152)
+            + push(0) * 2
+            + b"\xf0\x50",
+            setup,
+        ),
         b"\x00" + pattern * 16_383,
     )
     yield Attack("initcode transaction", b"", b"\x00" + pattern * 16_383, creates=True)
@@ -195,7 +202,14 @@ def precompiles() -> Iterator[Attack]:
     yield precompile("sha256 of 100 KB", 2, b"\x01" * 100_000)
     yield precompile("ripemd160 of 100 KB", 3, b"\x01" * 100_000)
     yield precompile("identity of 100 KB", 4, b"\x01" * 100_000)
-    for size, exponent in ((1, 40_000), (32, 32), (64, 512), (256, 256), (1_024, 32), (1_024, 1)):
+    for size, exponent in (
+        (1, 40_000),
+        (32, 32),
+        (64, 512),
+        (256, 256),
+        (1_024, 32),
+        (1_024, 1),
+    ):
         yield precompile(f"modexp {size}/{exponent}", 5, modexp(size, exponent))
     yield precompile("bn add", 6, (_word(1) + _word(2)) * 2)
     yield precompile("bn multiply", 7, _word(1) + _word(2) + b"\xff" * 32)

@@ -339,5 +339,3 @@ def _authorization_items(each: Authorization) -> list[rlp.Item]:
 def contract_address(sender: bytes, nonce: int) -> bytes:
     """Where a creation by `sender` at `nonce` puts its contract."""
     return keccak(rlp.encode([sender, rlp.encode_uint(nonce)]))[12:]
-
-

@@ -128,9 +128,7 @@ class Trie:
         )
         return _parse(items, reference)
 
-    def _insert(
-        self, slot: "_Node | _Stored | None", path: str, value: bytes
-    ) -> _Node:
+    def _insert(self, slot: "_Node | _Stored | None", path: str, value: bytes) -> _Node:
         if slot is None:
             return _Leaf(path, value)
         node = self._load(slot)
@@ -336,4 +334,3 @@ def verify(root: bytes, key: bytes, proof: Iterable[bytes]) -> bytes | None:
         return node
 
     return Trie(read, root).get(key)
-

@@ -162,7 +162,9 @@ def _construct(
     world: World, context: BlockContext, spec: ChainSpec, contract: Artifact
 ) -> None:
     known = {**ADDRESS_PARAMETERS, **spec.parameters}
-    initcode = contract.deployment({name: known[name] for name, _ in contract.parameters})
+    initcode = contract.deployment(
+        {name: known[name] for name, _ in contract.parameters}
+    )
     world.begin()
     result = execute(
         world,

@@ -77,7 +77,7 @@ def _amount(value: object) -> int:
         or not value.isdecimal()
         or str(int(value[:80])) != value
     ):
-        raise ValueError("expected wei as a decimal string, such as \"1000\"")
+        raise ValueError('expected wei as a decimal string, such as "1000"')
     if int(value) >> 256:
         raise ValueError("more than 2**256 - 1 wei")
     return int(value)

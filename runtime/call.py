@@ -174,9 +174,7 @@ def _run(  # noqa: PLR0913, PLR0917  (each is a different thing)
         ) from None
 
 
-def _pretend(
-    rules: Rules, world: World, request: CallRequest, gas: int
-) -> Transaction:
+def _pretend(rules: Rules, world: World, request: CallRequest, gas: int) -> Transaction:
     """The transaction that `request` describes, and a sender who can pay for it."""
     balance = world.balance(request.sender)
     cost = request.value + gas * request.gas_price

@@ -152,8 +152,10 @@ def execute(
         is_delegation=delegation is not None,
     )
     context = _Context(call.gas_price, call.origin)
-    frame = _create(state, message, context) if call.is_create else _call(
-        state, message, context
+    frame = (
+        _create(state, message, context)
+        if call.is_create
+        else _call(state, message, context)
     )
     error = frame.failure
     return Result(
@@ -204,7 +206,9 @@ class _State:
         self.snapshot = world.mark
         self.revert = world.revert
 
-    def get_storage(self, address: bytes, slot: int, *, from_journal: bool = True) -> int:
+    def get_storage(
+        self, address: bytes, slot: int, *, from_journal: bool = True
+    ) -> int:
         if from_journal:
             return self.world.storage(address, slot)
         return self.world.original_storage(address, slot)
@@ -441,9 +445,7 @@ class _Frame(PragueComputation):
 
     @override
     def memory_copy(self, destination: int, source: int, length: int) -> None:
-        self.memory_write(
-            destination, length, self.memory_read_bytes(source, length)
-        )
+        self.memory_write(destination, length, self.memory_read_bytes(source, length))
 
     def load_word(self, start: int) -> int:
         """MLOAD."""

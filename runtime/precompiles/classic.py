@@ -11,9 +11,7 @@ _MAX_EXPONENT_HEAD = 32
 
 def _ecrecover(data: bytes) -> bytes:
     padded = data[:128].ljust(128, b"\0")
-    v, r, s = (
-        int.from_bytes(padded[at : at + 32], "big") for at in (32, 64, 96)
-    )
+    v, r, s = (int.from_bytes(padded[at : at + 32], "big") for at in (32, 64, 96))
     if v not in (27, 28):
         return b""
     try:
@@ -81,6 +79,8 @@ def _modexp_gas(data: bytes) -> int:
 def _modexp_steps(data: bytes) -> int:
     # Python's pow takes 7 ns per word product, and 100 ns per bit at least.
     complexity, iterations = _multiplications(data)
+    if complexity == 0:
+        return 20  # no modulus: nothing is computed, whatever exponent is announced
     return 20 + iterations * (complexity + 10) // 100
 
 

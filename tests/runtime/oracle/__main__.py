@@ -1,8 +1,8 @@
 """Print the committed cases, or join them with the specification's answers.
 
-    python -m tests.runtime.oracle > cases.json
-    python tests/runtime/oracle/eels.py < cases.json > answers.json   (see there)
-    python -m tests.runtime.oracle answers.json      rewrites tests/vectors
+python -m tests.runtime.oracle > cases.json
+python tests/runtime/oracle/eels.py < cases.json > answers.json   (see there)
+python -m tests.runtime.oracle answers.json      rewrites tests/vectors
 """
 
 import json

@@ -95,46 +95,112 @@ def named() -> Iterator[dict[str, Any]]:
             alloc(CLEAR_20, dict.fromkeys(range(20), 1)),
             [signed(data=b"\xff" * size, gas=400_000)],
         )
-    yield case(
-        "tip above cap", alloc(), [signed(max_priority_fee_per_gas=3 * GWEI)]
-    )
+    yield case("tip above cap", alloc(), [signed(max_priority_fee_per_gas=3 * GWEI)])
     yield case("cap below base fee", alloc(), [signed(max_fee_per_gas=GWEI - 1)])
     yield case("nonce gap", alloc(), [signed(nonce=5)])
     yield case("nonce used", alloc(), [signed(), signed()])
     yield case("value above balance", alloc(), [signed(value=10**21)])
-    yield case("sender is a contract", {**alloc(), SENDER: (10**20, 0, b"\1", {})}, [signed()])
+    yield case(
+        "sender is a contract", {**alloc(), SENDER: (10**20, 0, b"\1", {})}, [signed()]
+    )
     for size in (49_152, 49_153):
         yield case(
             f"initcode of {size}",
             alloc(),
             [signed(to=None, data=bytes(size), gas=3_000_000)],
         )
-    yield case("create", alloc(), [signed(to=None, data=bytes.fromhex("600a600c600039600a6000f3602a60005260206000f3"))])
-    yield case("create collides", {**alloc(), contract_address(SENDER, 0): (0, 1, b"", {})}, [signed(to=None, data=b"\0")])
-    yield case("create selfdestructs", alloc(), [signed(to=None, data=b"\x33\xff", value=5)])
-    yield case("create returns 0xef", alloc(), [signed(to=None, data=bytes.fromhex("60ef5f5360015ff3"))])
-    yield case("create out of gas for deposit", alloc(), [signed(to=None, data=bytes.fromhex("6160005ff3"), gas=100_000)])
-    yield case("create 24577 bytes", alloc(), [signed(to=None, data=bytes.fromhex("6160015ff3"), gas=9_000_000)])
+    yield case(
+        "create",
+        alloc(),
+        [
+            signed(
+                to=None,
+                data=bytes.fromhex("600a600c600039600a6000f3602a60005260206000f3"),
+            )
+        ],
+    )
+    yield case(
+        "create collides",
+        {**alloc(), contract_address(SENDER, 0): (0, 1, b"", {})},
+        [signed(to=None, data=b"\0")],
+    )
+    yield case(
+        "create selfdestructs", alloc(), [signed(to=None, data=b"\x33\xff", value=5)]
+    )
+    yield case(
+        "create returns 0xef",
+        alloc(),
+        [signed(to=None, data=bytes.fromhex("60ef5f5360015ff3"))],
+    )
+    yield case(
+        "create out of gas for deposit",
+        alloc(),
+        [signed(to=None, data=bytes.fromhex("6160005ff3"), gas=100_000)],
+    )
+    yield case(
+        "create 24577 bytes",
+        alloc(),
+        [signed(to=None, data=bytes.fromhex("6160015ff3"), gas=9_000_000)],
+    )
     for name, code in (("create", CREATE), ("create2", CREATE2)):
-        for child in ("", "33ff", "60ef5f5360015ff3", "602a5f5560015ff3", "5ffd", "fe", "60205ffd"):
+        for child in (
+            "",
+            "33ff",
+            "60ef5f5360015ff3",
+            "602a5f5560015ff3",
+            "5ffd",
+            "fe",
+            "60205ffd",
+        ):
             yield case(
                 f"{name} {child}",
                 alloc(code),
-                [signed(nonce=n, data=bytes.fromhex(child), gas=500_000) for n in range(2)],
+                [
+                    signed(nonce=n, data=bytes.fromhex(child), gas=500_000)
+                    for n in range(2)
+                ],
             )
         # The endowment cannot be paid and the initcode is too large (EIP-3860).
-        body = bytes.fromhex("5f62010000" "5f" "620f4240" "f05f55")
+        body = bytes.fromhex("5f620100005f620f4240f05f55")
         yield case(f"{name} too large and too poor", alloc(body), [signed(gas=900_000)])
-    yield case("selfdestruct to itself", alloc(b"\x30\xff"), [signed(), signed(nonce=1)])
+    yield case(
+        "selfdestruct to itself", alloc(b"\x30\xff"), [signed(), signed(nonce=1)]
+    )
     yield case("selfdestruct to new", alloc(b"\x61\x12\x34\xff"), [signed()])
-    yield case("environment", alloc(bytes.fromhex("415f5544600155486002554a600355455f5446600455") + bytes.fromhex("436005554260065542600755")), [signed()])
+    yield case(
+        "environment",
+        alloc(
+            bytes.fromhex("415f5544600155486002554a600355455f5446600455")
+            + bytes.fromhex("436005554260065542600755")
+        ),
+        [signed()],
+    )
     yield case("blockhash", alloc(bytes.fromhex("5f40600055600140600155")), [signed()])
-    yield case("mcopy and transient", alloc(bytes.fromhex("60205f60015e602a5f5d5f5c5f55")), [signed()])
-    yield case("modexp without base", alloc(precompile_call(5)), [signed(data=modexp_input(0, 0, 1) + b"\x05"), signed(nonce=1, data=modexp_input(0, 1, 1) + b"\x03\x05")])
+    yield case(
+        "mcopy and transient",
+        alloc(bytes.fromhex("60205f60015e602a5f5d5f5c5f55")),
+        [signed()],
+    )
+    yield case(
+        "modexp without base",
+        alloc(precompile_call(5)),
+        [
+            signed(data=modexp_input(0, 0, 1) + b"\x05"),
+            signed(nonce=1, data=modexp_input(0, 1, 1) + b"\x03\x05"),
+        ],
+    )
     pushes = b"\x61\x5d\xc0\x56" + b"\x60" * 23_996 + b"\x5b"
     yield case("jump behind a run of PUSH1", alloc(pushes), [signed()])
-    yield case("jump behind a shorter run", alloc(b"\x61\x5d\xbf\x56" + b"\x60" * 23_995 + b"\x5b\x5b"), [signed()])
-    yield case("access list", alloc(STORE_42), [signed(type=ACCESS_LIST, access_list=((TARGET, (0, 1)), (OTHER, ())))])
+    yield case(
+        "jump behind a shorter run",
+        alloc(b"\x61\x5d\xbf\x56" + b"\x60" * 23_995 + b"\x5b\x5b"),
+        [signed()],
+    )
+    yield case(
+        "access list",
+        alloc(STORE_42),
+        [signed(type=ACCESS_LIST, access_list=((TARGET, (0, 1)), (OTHER, ())))],
+    )
     yield case("legacy", alloc(STORE_42), [signed(type=LEGACY, value=3)])
     yield from delegations()
 
@@ -142,16 +208,38 @@ def named() -> Iterator[dict[str, Any]]:
 def delegations() -> Iterator[dict[str, Any]]:
     yield case("delegate and call", alloc(STORE_42), [set_code(authorise())])
     yield case("delegate any chain", alloc(STORE_42), [set_code(authorise(chain_id=0))])
-    yield case("delegate other chain", alloc(STORE_42), [set_code(authorise(chain_id=9))])
+    yield case(
+        "delegate other chain", alloc(STORE_42), [set_code(authorise(chain_id=9))]
+    )
     yield case("delegate wrong nonce", alloc(STORE_42), [set_code(authorise(nonce=3))])
-    yield case("delegate twice", alloc(STORE_42), [set_code(authorise(), authorise(HELPER, nonce=1))])
-    yield case("delegate and clear", alloc(STORE_42), [set_code(authorise(), authorise(bytes(20), nonce=1))])
-    yield case("delegate to a precompile", alloc(), [set_code(authorise((4).to_bytes(20, "big")), data=b"xx")])
+    yield case(
+        "delegate twice",
+        alloc(STORE_42),
+        [set_code(authorise(), authorise(HELPER, nonce=1))],
+    )
+    yield case(
+        "delegate and clear",
+        alloc(STORE_42),
+        [set_code(authorise(), authorise(bytes(20), nonce=1))],
+    )
+    yield case(
+        "delegate to a precompile",
+        alloc(),
+        [set_code(authorise((4).to_bytes(20, "big")), data=b"xx")],
+    )
     yield case("delegate, then fail", alloc(b"\xfe"), [set_code(authorise())])
-    yield case("delegate, then revert", alloc(bytes.fromhex("5f5ffd")), [set_code(authorise())])
-    yield case("delegate a new account", {k: v for k, v in alloc(STORE_42).items() if k != OTHER}, [set_code(authorise())])
+    yield case(
+        "delegate, then revert", alloc(bytes.fromhex("5f5ffd")), [set_code(authorise())]
+    )
+    yield case(
+        "delegate a new account",
+        {k: v for k, v in alloc(STORE_42).items() if k != OTHER},
+        [set_code(authorise())],
+    )
     bad = authorise()
-    high = Authorization(bad.chain_id, bad.address, bad.nonce, bad.y_parity, bad.r, 2**256 - 1)
+    high = Authorization(
+        bad.chain_id, bad.address, bad.nonce, bad.y_parity, bad.r, 2**256 - 1
+    )
     yield case("delegate high s", alloc(STORE_42), [set_code(high)])
     parity = Authorization(bad.chain_id, bad.address, bad.nonce, 2, bad.r, bad.s)
     yield case("delegate bad parity", alloc(STORE_42), [set_code(parity)])
@@ -167,8 +255,15 @@ def delegations() -> Iterator[dict[str, Any]]:
     )
     # A contract that reads and calls a delegated account.
     reader = (
-        b"\x73" + OTHER + b"\x3b\x5f\x55" + b"\x73" + OTHER + b"\x3f\x60\x01\x55"
-        + b"\x5f\x5f\x5f\x5f\x5f\x73" + OTHER + b"\x5a\xf1\x60\x02\x55"
+        b"\x73"
+        + OTHER
+        + b"\x3b\x5f\x55"
+        + b"\x73"
+        + OTHER
+        + b"\x3f\x60\x01\x55"
+        + b"\x5f\x5f\x5f\x5f\x5f\x73"
+        + OTHER
+        + b"\x5a\xf1\x60\x02\x55"
     )
     state = {**alloc(STORE_42), HELPER: (0, 1, reader, {})}
     yield case("read a delegated account", state, [set_code(authorise(), to=HELPER)])
@@ -331,7 +426,9 @@ def _curve_input(random: Random, address: int) -> bytes:
 def _recover_input(random: Random) -> bytes:
     raw = signed()
     digest = keccak(raw)
-    return digest + random.choice((27, 28, 29)).to_bytes(32, "big") + random.randbytes(64)
+    return (
+        digest + random.choice((27, 28, 29)).to_bytes(32, "big") + random.randbytes(64)
+    )
 
 
 def committed() -> list[dict[str, Any]]:
