@@ -43,6 +43,8 @@ def _grid(request: Request, x: Shape, w: Shape, out: Shape) -> tuple[Shape, Shap
     height, width = (
         out[i] - 1 + (w[2 + i] - 1) * dilation[i] // stride[i] + 1 for i in range(2)
     )
+    if stride[1] == 1:
+        width = min(width, max(out[1], x[3] + request.integers("padding", 2)[1]))
     phases = stride[0] * stride[1] * height * width
     columns = w[2] * w[3] * out[0] * out[1]
     if phases > columns + x[2] * x[3]:

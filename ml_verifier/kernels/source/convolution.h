@@ -4,8 +4,9 @@
  * reads grid[tap[k] + oh * grid_width + ow]. In its usual form the grid is the padded
  * sample split by stride phase, so that the inputs of adjacent outputs are adjacent; the
  * im2col matrix is never written out, and columns ow >= OW are computed along and dropped.
- * Where wide padding or dilation would make that larger than the im2col matrix, the grid
- * is that matrix.
+ * With stride 1 the zeros to the left of a row serve as those to the right of the one
+ * above. Where wide padding or dilation would make all this larger than the im2col matrix,
+ * the grid is that matrix.
  *
  * size: [0] N, [1] C, [2] H, [3] W, [4] O, [5] kh, [6] kw, [7] OH, [8] OW, [9] [10]
  * stride, [11] [12] padding, [13] [14] dilation, [15] groups, [16] [17] height and width
@@ -15,7 +16,7 @@
 
 #include "matmul.h"
 
-enum { WIDEST_VECTOR = 16, WIDEST_PANEL = 32, MOST_ROWS = 14, STRIP_COLUMNS = 1024 };
+enum { WIDEST_VECTOR = 16, WIDEST_PANEL = 32, MOST_ROWS = 14, STRIP_COLUMNS = 512 };
 
 struct convolution {
     int64_t samples, channels, height, width, outputs, kernel_h, kernel_w, out_h, out_w;
@@ -24,6 +25,7 @@ struct convolution {
     int64_t group_channels, group_outputs, taps, positions;
     int64_t grid_height, grid_width, grid_channel, grid_columns;
     int64_t splits, split_step;
+    int weights_finite;
     /* Shared scratch. */
     int64_t *tap;      /* [taps] offset of (c, i, j) in the grid */
     int64_t *position; /* [positions] offset of (oh, ow) in the grid */
@@ -54,11 +56,27 @@ static struct convolution convolution_of(const struct call *call) {
 static int64_t round_up(int64_t n, int64_t unit) { return ceil_div(n, unit) * unit; }
 
 static int64_t grid_floats(const struct convolution *c) {
-    return c->group_channels * c->grid_channel + WIDEST_PANEL;
+    int64_t slack = (c->grid_columns ? 0 : c->pad_w) + WIDEST_PANEL;
+    return c->group_channels * c->grid_channel + slack;
+}
+
+/* Columns of all outputs in the grid's layout. */
+static int64_t virtual_columns(const struct convolution *c) {
+    return round_up(c->out_h * c->grid_width, WIDEST_PANEL);
 }
 
 static int64_t strip_step(const struct convolution *c) {
     return round_up(maximum(STRIP_COLUMNS, c->grid_width), WIDEST_PANEL) + WIDEST_PANEL;
+}
+
+/* Lines of outputs that are computed together. */
+static int64_t strip_lines(const struct convolution *c) {
+    return maximum(1, STRIP_COLUMNS / c->grid_width);
+}
+
+/* Against an im2col grid the strip holds all outputs: see scatter_columns. */
+static int64_t backward_strip_step(const struct convolution *c) {
+    return c->grid_columns ? virtual_columns(c) : strip_step(c);
 }
 
 static void convolution_scratch(const struct call *call, int64_t *shared, int64_t *worker) {
@@ -73,7 +91,8 @@ static void convolution_scratch(const struct call *call, int64_t *shared, int64_
         break;
     case OPERATOR_conv2d_backward_input:
         floats = c.outputs * c.taps;
-        *worker = (c.group_outputs + MOST_ROWS) * round_up(c.positions, WIDEST_PANEL);
+        *worker = grid + c.group_outputs * virtual_columns(&c) +
+                  MOST_ROWS * backward_strip_step(&c);
         break;
     case OPERATOR_conv2d_backward_weight: {
         floats = c.samples * c.outputs * c.positions + WIDEST_PANEL;
@@ -105,17 +124,53 @@ static void fill_tables(struct convolution *c) {
             }
 }
 
+/* Short runs, too short to be worth a call of memcpy. */
+INLINE void copy_run(float *restrict target, const float *restrict source, int64_t n) {
+#if defined(__AVX512F__) && !defined(LOCKSTEP_PORTABLE)
+    for (; n >= VECTOR; n -= VECTOR, target += VECTOR, source += VECTOR)
+        vector_store(target, vector_load(source));
+    __mmask16 mask = (__mmask16)((1u << n) - 1);
+    _mm512_mask_storeu_ps(target, mask, _mm512_maskz_loadu_ps(mask, source));
+#else
+    if (n >= VECTOR) {
+        for (int64_t i = 0; i + VECTOR <= n; i += VECTOR)
+            vector_store(target + i, vector_load(source + i));
+        vector_store(target + n - VECTOR, vector_load(source + n - VECTOR));
+    } else {
+        for (int64_t i = 0; i < n; i++) target[i] = source[i];
+    }
+#endif
+}
+
+INLINE void zero_run(float *target, int64_t n) {
+    for (int64_t i = 0; i < n; i++) target[i] = 0.0f;
+}
+
+/* target[i] += source[i] */
+INLINE void add_run(float *restrict target, const float *restrict source, int64_t n) {
+#if defined(__AVX512F__) && !defined(LOCKSTEP_PORTABLE)
+    for (; n >= VECTOR; n -= VECTOR, target += VECTOR, source += VECTOR)
+        vector_store(target, vector_add(vector_load(target), vector_load(source)));
+    __mmask16 mask = (__mmask16)((1u << n) - 1);
+    __m512 sum = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, target),
+                               _mm512_maskz_loadu_ps(mask, source));
+    _mm512_mask_storeu_ps(target, mask, sum);
+#else
+    for (int64_t i = 0; i < n; i++) target[i] += source[i];
+#endif
+}
+
 /* out[q] = row[q * stride + shift], 0 outside of the row. */
 static void fill_grid_row(const float *row, int64_t shift, int64_t stride, int64_t extent,
                           float *out, int64_t n) {
     int64_t low, high;
     inside(shift, stride, extent, n, &low, &high);
-    for (int64_t q = 0; q < low; q++) out[q] = 0.0f;
+    zero_run(out, low);
     if (stride == 1)
-        memcpy(out + low, row + shift + low, (size_t)(high - low) * sizeof *out);
+        copy_run(out + low, row + shift + low, high - low);
     else
         for (int64_t q = low; q < high; q++) out[q] = row[q * stride + shift];
-    for (int64_t q = high; q < n; q++) out[q] = 0.0f;
+    zero_run(out + high, n - high);
 }
 
 /* Rows h = r * stride_h + shift_h, for r < lines, of one plane. */
@@ -146,7 +201,7 @@ static void fill_grid(const struct convolution *c, const float *x, int64_t chann
                 out = fill_grid_plane(c, x, a * step_h - c->pad_h, b * step_w - c->pad_w,
                                       c->grid_height, out);
     }
-    memset(out, 0, WIDEST_PANEL * sizeof *out);
+    zero_run(out, grid_floats(c) - c->group_channels * c->grid_channel);
 }
 
 /* Packs a matrix of rows x depth for all row tiles and depth blocks: the tile at row r
@@ -198,19 +253,17 @@ static void conv2d_task(const void *context, int64_t task, const struct worker *
     const float *tiles = c->packed + group * c->group_outputs * c->taps;
     int64_t last = minimum((split + 1) * c->split_step, c->group_outputs);
     int64_t step = even_rows(c->group_outputs), width = c->grid_width;
-    int64_t strip_rows = maximum(1, STRIP_COLUMNS / width);
     float *y = c->out + (sample * c->outputs + group * c->group_outputs) * c->positions;
-    for (int64_t oh = 0; oh < c->out_h; oh += strip_rows) {
-        int64_t lines = minimum(strip_rows, c->out_h - oh);
+    for (int64_t oh = 0; oh < c->out_h; oh += strip_lines(c)) {
+        int64_t lines = minimum(strip_lines(c), c->out_h - oh);
         for (int64_t o = split * c->split_step; o < last; o += step) {
             int64_t rows = minimum(step, c->group_outputs - o);
             forward_strip(c, grid + oh * width, tiles + o * c->taps, rows,
                           (lines - 1) * width + c->out_w, strip);
             for (int64_t r = 0; r < rows; r++)
                 for (int64_t line = 0; line < lines; line++)
-                    memcpy(y + (o + r) * c->positions + (oh + line) * c->out_w,
-                           strip + r * strip_step(c) + line * width,
-                           (size_t)c->out_w * sizeof *y);
+                    copy_run(y + (o + r) * c->positions + (oh + line) * c->out_w,
+                             strip + r * strip_step(c) + line * width, c->out_w);
         }
     }
 }
@@ -229,39 +282,86 @@ static int conv2d_operator(const struct call *call) {
     return RUN_OK;
 }
 
-/* ---- gradient of the input: in g, w ---- */
+/* ---- gradient of the input: in g, w ----
+ *
+ * Each sample's gradient is laid out like the grid's outputs, zeros in the columns past
+ * OW, so that adding one im2col row (that of one tap) into the grid is one long run. The
+ * zeros contribute products of weights with 0: these are +-0, which change no sum that
+ * started from +0, unless a weight is infinite or NaN; then the lines are added singly.
+ *
+ * Lines are taken in strips from the last to the first. A grid element receives tap k
+ * from output e - tap[k], which falls as k rises: so its taps still arrive in order. */
 
-/* target[i] += source[i] */
-INLINE void add_run(float *restrict target, const float *restrict source, int64_t n) {
-#if defined(__AVX512F__) && !defined(LOCKSTEP_PORTABLE)
-    for (; n >= VECTOR; n -= VECTOR, target += VECTOR, source += VECTOR)
-        vector_store(target, vector_add(vector_load(target), vector_load(source)));
-    if (n > 0) {
-        __mmask16 mask = (__mmask16)((1u << n) - 1);
-        __m512 sum = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, target),
-                                   _mm512_maskz_loadu_ps(mask, source));
-        _mm512_mask_storeu_ps(target, mask, sum);
+static void lay_out_gradient(const struct convolution *c, const float *g, float *out) {
+    int64_t step = virtual_columns(c);
+    for (int64_t o = 0; o < c->group_outputs; o++, out += step) {
+        float *line = out;
+        for (int64_t oh = 0; oh < c->out_h; oh++, g += c->out_w, line += c->grid_width) {
+            copy_run(line, g, c->out_w);
+            zero_run(line + c->out_w, c->grid_width - c->out_w);
+        }
+        zero_run(line, out + step - line);
     }
-#else
-    for (int64_t i = 0; i < n; i++) target[i] += source[i];
-#endif
 }
 
-/* Adds one im2col row, that of tap (i, j), into a channel of dx. */
-static void scatter_tap(const struct convolution *c, const float *column, int64_t i, int64_t j,
-                        float *dx) {
+/* strip = the im2col rows of `rows` taps, for `columns` columns of the gradient. */
+static void backward_strip(const struct convolution *c, const float *gradient,
+                           const float *tiles, int64_t rows, int64_t columns, float *strip) {
+    int64_t step = virtual_columns(c);
+    for (int64_t d = 0; d < c->group_outputs; d += DEPTH_BLOCK) {
+        int64_t depth = minimum(DEPTH_BLOCK, c->group_outputs - d);
+        for (int64_t j = 0; j < columns; j += PANEL) {
+            int vectors = vectors_for(columns - j);
+            struct tile_operands operands = {
+                .a = tiles + rows * d, .b = gradient + d * step + j, .b_step = step};
+            packed_kernels[rows - 1][vectors - 1](&operands, depth, strip + j,
+                                                  backward_strip_step(c), d > 0);
+        }
+    }
+}
+
+/* Adds the im2col row of one tap, given for `lines` lines, into the grid from line oh. */
+static void scatter_lines(const struct convolution *c, const float *row, int64_t lines,
+                          float *target) {
+    if (c->weights_finite)
+        add_run(target, row, (lines - 1) * c->grid_width + c->out_w);
+    else
+        for (int64_t line = 0; line < lines; line++)
+            add_run(target + line * c->grid_width, row + line * c->grid_width, c->out_w);
+}
+
+/* Against an im2col grid: adds the whole row of tap (i, j) into a channel of dx. */
+static void scatter_columns(const struct convolution *c, const float *row, int64_t i, int64_t j,
+                            float *dx) {
     int64_t shift_h = i * c->dilation_h - c->pad_h, shift_w = j * c->dilation_w - c->pad_w;
     int64_t low, high;
     inside(shift_w, c->stride_w, c->width, c->out_w, &low, &high);
     for (int64_t oh = 0; oh < c->out_h; oh++) {
         int64_t h = oh * c->stride_h + shift_h;
-        if (h < 0 || h >= c->height || high <= low) continue;
-        const float *source = column + oh * c->out_w;
-        float *target = dx + h * c->width + shift_w;
-        if (c->stride_w == 1)
-            add_run(target + low, source + low, high - low);
-        else
-            for (int64_t ow = low; ow < high; ow++) target[ow * c->stride_w] += source[ow];
+        if (h < 0 || h >= c->height) continue;
+        for (int64_t ow = low; ow < high; ow++)
+            dx[h * c->width + shift_w + ow * c->stride_w] += row[oh * c->out_w + ow];
+    }
+}
+
+/* Copies the grid's planes of inputs back to dx. */
+static void collect_grid(const struct convolution *c, const float *grid, int64_t channels,
+                         float *dx) {
+    for (int64_t channel = 0; channel < channels; channel++, dx += c->height * c->width) {
+        /* Inputs past the last window belong to no grid position. */
+        zero_run(dx, c->height * c->width);
+        for (int64_t a = 0; a < c->stride_h; a++)
+            for (int64_t b = 0; b < c->stride_w; b++)
+                for (int64_t r = 0; r < c->grid_height; r++, grid += c->grid_width) {
+                    int64_t low, high, h = r * c->stride_h + a - c->pad_h, w = b - c->pad_w;
+                    if (h < 0 || h >= c->height) continue;
+                    inside(w, c->stride_w, c->width, c->grid_width, &low, &high);
+                    float *line = dx + h * c->width + w;
+                    if (c->stride_w == 1)
+                        copy_run(line + low, grid + low, high - low);
+                    else
+                        for (int64_t q = low; q < high; q++) line[q * c->stride_w] = grid[q];
+                }
     }
 }
 
@@ -269,48 +369,57 @@ static void conv2d_backward_input_task(const void *context, int64_t task,
                                        const struct worker *worker) {
     const struct convolution *c = context;
     int64_t split = task % c->splits, group = task / c->splits % c->groups;
-    int64_t sample = task / c->splits / c->groups;
-    int64_t padded = round_up(c->positions, PANEL), area = c->kernel_h * c->kernel_w;
-    float *panels = worker->scratch, *strip = panels + c->group_outputs * padded;
+    int64_t sample = task / c->splits / c->groups, area = c->kernel_h * c->kernel_w;
+    float *grid = worker->scratch, *gradient = grid + grid_floats(c);
+    float *strip = gradient + c->group_outputs * virtual_columns(c);
     int64_t first_output = sample * c->outputs + group * c->group_outputs;
-    for (int64_t d = 0; d < c->group_outputs; d += DEPTH_BLOCK) {
-        struct strided g = {c->in0 + (first_output + d) * c->positions, c->positions, 1};
-        pack_b(g, minimum(DEPTH_BLOCK, c->group_outputs - d), c->positions,
-               panels + d * padded);
-    }
-    int64_t first_channel = split * c->split_step;
-    int64_t last_channel = minimum(first_channel + c->split_step, c->group_channels);
-    float *dx = c->out + (sample * c->channels + group * c->group_channels) * c->height * c->width;
-    memset(dx + first_channel * c->height * c->width, 0,
-           (size_t)((last_channel - first_channel) * c->height * c->width) * sizeof *dx);
-    /* Tiles start at channel boundaries of this split. */
-    const float *tiles = c->packed + (group * c->group_channels + first_channel) * area *
+    lay_out_gradient(c, c->in0 + first_output * c->positions, gradient);
+
+    int64_t first = split * c->split_step, plane = c->height * c->width;
+    int64_t channels = minimum(c->split_step, c->group_channels - first);
+    float *dx = c->out + (sample * c->channels + group * c->group_channels + first) * plane;
+    if (c->grid_columns)
+        zero_run(dx, channels * plane);
+    else
+        zero_run(grid, channels * c->grid_channel + c->pad_w + WIDEST_PANEL);
+    /* Tiles start at the split's first channel. */
+    const float *tiles = c->packed + (group * c->group_channels + first) * area *
                                          c->group_outputs;
-    int64_t taps = (last_channel - first_channel) * area, step = even_rows(taps);
-    for (int64_t k = 0; k < taps; k += step) {
-        int64_t rows = minimum(step, taps - k);
-        for (int64_t d = 0; d < c->group_outputs; d += DEPTH_BLOCK) {
-            int64_t depth = minimum(DEPTH_BLOCK, c->group_outputs - d);
-            for (int64_t j = 0; j < c->positions; j += PANEL) {
-                int vectors = vectors_for(c->positions - j);
-                struct tile_operands operands = {
-                    .a = tiles + k * c->group_outputs + rows * d,
-                    .b = panels + d * padded + j * depth, .b_step = PANEL};
-                packed_kernels[rows - 1][vectors - 1](&operands, depth, strip + j, padded,
-                                                      d > 0);
+    int64_t taps = channels * area, step = even_rows(taps);
+    int64_t strips = c->grid_columns ? 1 : ceil_div(c->out_h, strip_lines(c));
+    int64_t full = c->grid_columns ? c->out_h : strip_lines(c);
+    for (int64_t oh = (strips - 1) * full; oh >= 0; oh -= full) {
+        int64_t lines = minimum(full, c->out_h - oh), column = oh * c->grid_width;
+        for (int64_t k = 0; k < taps; k += step) {
+            int64_t rows = minimum(step, taps - k);
+            backward_strip(c, gradient + column, tiles + k * c->group_outputs, rows,
+                           (lines - 1) * c->grid_width + c->out_w, strip);
+            for (int64_t r = 0; r < rows; r++) {
+                const float *row = strip + r * backward_strip_step(c);
+                int64_t tap = (k + r) % area;
+                if (c->grid_columns)
+                    scatter_columns(c, row, tap / c->kernel_w, tap % c->kernel_w,
+                                    dx + (k + r) / area * plane);
+                else
+                    scatter_lines(c, row, lines, grid + c->tap[k + r] + column);
             }
         }
-        for (int64_t r = 0; r < rows; r++) {
-            int64_t channel = first_channel + (k + r) / area, tap = (k + r) % area;
-            scatter_tap(c, strip + r * padded, tap / c->kernel_w, tap % c->kernel_w,
-                        dx + channel * c->height * c->width);
-        }
     }
+    if (!c->grid_columns) collect_grid(c, grid, channels, dx);
+}
+
+static int all_weights_finite(const float *w, int64_t n) {
+    uint32_t bad = 0;
+    for (int64_t i = 0; i < n; i++)
+        bad |= (uint32_t)((float_bits(w[i]) & 0x7f800000u) == 0x7f800000u);
+    return !bad;
 }
 
 static int conv2d_backward_input_operator(const struct call *call) {
     struct convolution c = convolution_of(call);
     if (c.samples * c.channels * c.height * c.width == 0) return RUN_OK;
+    fill_tables(&c);
+    c.weights_finite = all_weights_finite(c.in1, c.outputs * c.taps);
     split_tasks(&c, c.samples * c.groups, c.group_channels, 1);
     int64_t area = c.kernel_h * c.kernel_w;
     for (int64_t g = 0; g < c.groups; g++)

@@ -37,19 +37,19 @@ static void nest_offsets(const struct nest *nest, int64_t outer, int64_t *a, int
 
 #define DEFINE_BINARY(name, expression)                                             \
     static void name##_run_of(const float *a, int64_t step_a, const float *b,       \
-                              int64_t step_b, float *restrict y, int64_t n) {       \
+                              int64_t step_b, float *y, int64_t n) {                \
         if (step_a && step_b)                                                       \
-            for (int64_t i = 0; i < n; i++) {                                       \
+            INDEPENDENT for (int64_t i = 0; i < n; i++) {                           \
                 float u = a[i], v = b[i];                                           \
                 y[i] = (expression);                                                \
             }                                                                       \
         else if (step_a)                                                            \
-            for (int64_t i = 0; i < n; i++) {                                       \
+            INDEPENDENT for (int64_t i = 0; i < n; i++) {                           \
                 float u = a[i], v = b[0];                                           \
                 y[i] = (expression);                                                \
             }                                                                       \
         else                                                                        \
-            for (int64_t i = 0; i < n; i++) {                                       \
+            INDEPENDENT for (int64_t i = 0; i < n; i++) {                           \
                 float u = a[0], v = b[i * step_b];                                  \
                 y[i] = (expression);                                                \
             }                                                                       \
@@ -99,10 +99,10 @@ DEFINE_BINARY(div, u / v)
                              const struct worker *worker) {                         \
         (void)worker;                                                               \
         const struct call *call = context;                                          \
-        const float *restrict first_input = call->in[0];                            \
-        const float *restrict second_input = call->in[1];                           \
-        float *restrict y = call->out[0];                                           \
-        for (int64_t i = first; i < last; i++) {                                    \
+        const float *first_input = call->in[0];                                     \
+        const float *second_input = call->in[1];                                    \
+        float *y = call->out[0];                                                    \
+        INDEPENDENT for (int64_t i = first; i < last; i++) {                        \
             float u = first_input[i], v = second_input[i];                          \
             (void)v;                                                                \
             y[i] = (expression);                                                    \

@@ -34,9 +34,9 @@ static void batch_norm_channels(const void *context, int64_t first, int64_t last
         float square = channel_reduction(feed_square, call, x, x, mean, 0.0f);
         float rstd = 1.0f / __builtin_sqrtf(square / count + call->scalar[1]);
         for (int64_t n = 0; n < samples; n++) {
-            const float *restrict from = x + n * channels * length;
-            float *restrict to = (float *)call->out[0] + (n * channels + c) * length;
-            for (int64_t l = 0; l < length; l++)
+            const float *from = x + n * channels * length;
+            float *to = (float *)call->out[0] + (n * channels + c) * length;
+            INDEPENDENT for (int64_t l = 0; l < length; l++)
                 to[l] = fma_f((from[l] - mean) * rstd, weight, bias);
         }
         float rest = 1.0f - momentum;
@@ -70,10 +70,10 @@ static void batch_norm_backward_channels(const void *context, int64_t first, int
         float c1 = db / count, c2 = dw / count;
         float scale = ((const float *)call->in[2])[c] * rstd;
         for (int64_t n = 0; n < samples; n++) {
-            const float *restrict gradient = g + n * channels * length;
-            const float *restrict from = x + n * channels * length;
-            float *restrict to = (float *)call->out[0] + (n * channels + c) * length;
-            for (int64_t l = 0; l < length; l++)
+            const float *gradient = g + n * channels * length;
+            const float *from = x + n * channels * length;
+            float *to = (float *)call->out[0] + (n * channels + c) * length;
+            INDEPENDENT for (int64_t l = 0; l < length; l++)
                 to[l] = scale * ((gradient[l] - c1) - ((from[l] - mean) * rstd) * c2);
         }
         ((float *)call->out[1])[c] = dw;

@@ -9,18 +9,18 @@ static void sgd_range(const void *context, int64_t first, int64_t last,
                       const struct worker *worker) {
     (void)worker;
     const struct call *call = context;
-    const float *restrict p = call->in[0], *restrict g = call->in[1], *restrict m = call->in[2];
-    float *restrict next_p = call->out[0], *restrict next_m = call->out[1];
+    const float *p = call->in[0], *g = call->in[1], *m = call->in[2];
+    float *next_p = call->out[0], *next_m = call->out[1];
     float rate = call->scalar[0], momentum = call->scalar[1], decay = call->scalar[2];
     if (call->size[1])
-        for (int64_t i = first; i < last; i++) {
+        INDEPENDENT for (int64_t i = first; i < last; i++) {
             float gradient = fma_f(decay, p[i], g[i]);
             float moment = fma_f(momentum, m[i], gradient);
             next_m[i] = moment;
             next_p[i] = fma_f(-rate, fma_f(momentum, moment, gradient), p[i]);
         }
     else
-        for (int64_t i = first; i < last; i++) {
+        INDEPENDENT for (int64_t i = first; i < last; i++) {
             float moment = fma_f(momentum, m[i], fma_f(decay, p[i], g[i]));
             next_m[i] = moment;
             next_p[i] = fma_f(-rate, moment, p[i]);
@@ -38,16 +38,16 @@ static void adamw_range(const void *context, int64_t first, int64_t last,
                         const struct worker *worker) {
     (void)worker;
     const struct call *call = context;
-    const float *restrict p = call->in[0], *restrict g = call->in[1];
-    const float *restrict m = call->in[2], *restrict v = call->in[3];
-    float *restrict next_p = call->out[0], *restrict next_m = call->out[1];
-    float *restrict next_v = call->out[2];
+    const float *p = call->in[0], *g = call->in[1];
+    const float *m = call->in[2], *v = call->in[3];
+    float *next_p = call->out[0], *next_m = call->out[1];
+    float *next_v = call->out[2];
     float beta1 = call->scalar[1], beta2 = call->scalar[2], eps = call->scalar[3];
     float rest1 = 1.0f - beta1, rest2 = 1.0f - beta2;
     float decay = fma_f(-call->scalar[0], call->scalar[4], 1.0f);
     float step = call->scalar[0] / *(const float *)call->in[4];
     float correction = 1.0f / __builtin_sqrtf(*(const float *)call->in[5]);
-    for (int64_t i = first; i < last; i++) {
+    INDEPENDENT for (int64_t i = first; i < last; i++) {
         float gradient = g[i];
         float mean = fma_f(beta1, m[i], rest1 * gradient);
         float square = fma_f(beta2, v[i], (rest2 * gradient) * gradient);

@@ -19,6 +19,14 @@
 #define restrict __restrict__
 #define INLINE static inline __attribute__((always_inline))
 
+/* Before a loop whose iterations touch different elements (an output may be the very
+ * buffer of an input): the compiler need not test for overlaps. */
+#ifdef __clang__
+#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
 enum { LANES = 32 }; /* of the one reduction order */
 
 #define INFINITY_F __builtin_inff()
