@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from lockstep.errors import NodeUnreachable, TransactionTimeout
+from lockstep.errors import ChainError
 from lockstep.report import Report
 
 __all__ = ["Pace", "Settings", "Status", "run", "stopping"]
@@ -89,21 +89,22 @@ def run(
 ) -> None:
     """Tick until told to stop.
 
-    A node that is away for a while, or a block that is full, is waited for; every
-    other error ends the actor with its message.
+    A chain that refuses or does not answer is told of once and asked again: the node
+    may be away, blocks full, the account empty, and a dispute is lost by who gives up.
+    Every other error ends the actor with its message.
     """
-    away = False
+    trouble = ""
     while not stop.is_set():
         try:
             status = tick()
-        except (NodeUnreachable, TransactionTimeout) as error:
-            if not away:
+        except ChainError as error:
+            if str(error) != trouble:
                 report("waiting", reason=str(error))
-            away, status = True, Status.WAITING
+            trouble, status = str(error), Status.WAITING
         else:
-            if away:
+            if trouble:
                 report("continuing")
-            away = False
+            trouble = ""
         if pace.once or (pace.until_idle and status is Status.IDLE):
             return
         if status is not Status.WORKING:

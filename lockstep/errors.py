@@ -83,7 +83,7 @@ class ContractReverted(ChainError):
     """
 
     def __init__(self, contract: str, function: str, reason: str) -> None:
-        said = reason or "no reason given (out of gas, or malformed input)"
+        said = reason or "no reason given; it ran out of gas, or somebody moved first"
         super().__init__(f"{contract}.{function} was refused: {said}")
         self.contract = contract
         self.function = function

@@ -71,7 +71,7 @@ class Process:
         directory.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         with self._errors.open("ab") as errors:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
                 [sys.executable, "-m", "lockstep", *arguments],
                 stdout=subprocess.PIPE,
                 stderr=errors,

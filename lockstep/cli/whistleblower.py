@@ -46,9 +46,9 @@ def run(  # noqa: PLR0913 - an argument for each option
         typer.Option(help="Check only this creator's jobs; may be repeated."),
     ] = None,
     patience: Annotated[
-        float,
-        typer.Option(min=0, help="Seconds to ask for unserved data before demanding."),
-    ] = 3.0,
+        int,
+        typer.Option(min=0, help="Ticks to ask for unserved data before demanding."),
+    ] = 4,
     poll: PollOption = 0.5,
     once: OnceOption = False,
     until_idle: UntilIdleOption = False,

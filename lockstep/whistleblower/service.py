@@ -40,7 +40,7 @@ __all__ = ["Whistleblower"]
 
 _SLICE_SECONDS = 0.5
 _REPORT_SECONDS = 2.0
-_PATIENCE_SECONDS = 3.0
+_PATIENCE_TICKS = 4
 
 
 @dataclass
@@ -49,17 +49,17 @@ class Whistleblower:
 
     Attributes:
         equipment: its things.
-        patience: seconds that something unserved is asked for before it is demanded.
+        patience: ticks that something unserved is asked for before it is demanded.
         creators: addresses whose jobs are checked; empty: everybody's.
     """
 
     equipment: Equipment
-    patience: float = _PATIENCE_SECONDS
+    patience: int = _PATIENCE_TICKS
     creators: frozenset[str] = frozenset()
     _runs: dict[bytes, Run] = field(default_factory=dict[bytes, Run])
     _done: set[bytes] = field(default_factory=set[bytes])
-    _missing_since: dict[tuple[bytes, str], float] = field(
-        default_factory=dict[tuple[bytes, str], float]
+    _missing_since: dict[tuple[bytes, str], int] = field(
+        default_factory=dict[tuple[bytes, str], int]
     )
     _told: set[tuple[object, str]] = field(default_factory=set[tuple[object, str]])
     _reported_at: float = 0.0
@@ -104,7 +104,11 @@ class Whistleblower:
         if job.state is not JobState.COMMITTED or not wanted or kit.ticks() > closes:
             self._done.add(job.trial)
             return Status.IDLE
-        return self._examine(job)
+        try:
+            return self._examine(job)
+        except ContractReverted as error:
+            self._tell(job.trial, "move refused", job=job.id, reason=str(error))
+            return Status.WAITING
 
     def _challenges(self, job: Job) -> list[Challenge]:
         """Our own challenges of the job, not yet at their end."""
@@ -191,11 +195,11 @@ class Whistleblower:
 
     def _is_missing(self, job: Job, what: str, reason: str) -> bool:
         """Whether something has been unserved for longer than we are patient."""
-        now = time.monotonic()
-        since = self._missing_since.setdefault((job.trial, what), now)
-        if since == now:
+        now = self.equipment.ticks()
+        if (job.trial, what) not in self._missing_since:
+            self._missing_since[job.trial, what] = now
             self.equipment.report("missing", job=job.id, what=what, reason=reason)
-        return now - since >= self.patience
+        return now - self._missing_since[job.trial, what] >= self.patience
 
     def _check_delivery(self, job: Job, run: Run) -> Status:
         """The commitment is right; is the result there for its creator, too?"""
