@@ -74,9 +74,18 @@ static int64_t strip_lines(const struct convolution *c) {
     return maximum(1, STRIP_COLUMNS / c->grid_width);
 }
 
+/* How far apart a channel's taps lie in the grid, when rows are added together. */
+static int64_t tap_reach(const struct convolution *c) {
+    if (c->grid_columns || c->stride_h != 1 || c->stride_w != 1) return 0;
+    return round_up((c->kernel_h - 1) * c->dilation_h * c->grid_width +
+                        (c->kernel_w - 1) * c->dilation_w + 1,
+                    WIDEST_PANEL);
+}
+
 /* Against an im2col grid the strip holds all outputs: see scatter_columns. */
 static int64_t backward_strip_step(const struct convolution *c) {
-    return c->grid_columns ? virtual_columns(c) : strip_step(c);
+    int64_t columns = c->grid_columns ? virtual_columns(c) : strip_step(c);
+    return columns + 2 * tap_reach(c);
 }
 
 static void convolution_scratch(const struct call *call, int64_t *shared, int64_t *worker) {
@@ -92,7 +101,7 @@ static void convolution_scratch(const struct call *call, int64_t *shared, int64_
     case OPERATOR_conv2d_backward_input:
         floats = c.outputs * c.taps;
         *worker = grid + c.group_outputs * virtual_columns(&c) +
-                  MOST_ROWS * backward_strip_step(&c);
+                  c.kernel_h * c.kernel_w * backward_strip_step(&c);
         break;
     case OPERATOR_conv2d_backward_weight: {
         floats = c.samples * c.outputs * c.positions + WIDEST_PANEL;
@@ -124,17 +133,24 @@ static void fill_tables(struct convolution *c) {
             }
 }
 
-/* Short runs, too short to be worth a call of memcpy. */
+/* Short runs, too short to be worth a call of memcpy; the empty assembly keeps compilers
+ * from turning the loops into one. */
+#define KEEP_LOOP(pointer) __asm__("" : "+r"(pointer))
+
 INLINE void copy_run(float *restrict target, const float *restrict source, int64_t n) {
 #if defined(__AVX512F__) && !defined(LOCKSTEP_PORTABLE)
-    for (; n >= VECTOR; n -= VECTOR, target += VECTOR, source += VECTOR)
+    for (; n >= VECTOR; n -= VECTOR, target += VECTOR, source += VECTOR) {
+        KEEP_LOOP(target);
         vector_store(target, vector_load(source));
+    }
     __mmask16 mask = (__mmask16)((1u << n) - 1);
     _mm512_mask_storeu_ps(target, mask, _mm512_maskz_loadu_ps(mask, source));
 #else
     if (n >= VECTOR) {
-        for (int64_t i = 0; i + VECTOR <= n; i += VECTOR)
+        for (int64_t i = 0; i + VECTOR <= n; i += VECTOR) {
+            KEEP_LOOP(target);
             vector_store(target + i, vector_load(source + i));
+        }
         vector_store(target + n - VECTOR, vector_load(source + n - VECTOR));
     } else {
         for (int64_t i = 0; i < n; i++) target[i] = source[i];
@@ -143,7 +159,11 @@ INLINE void copy_run(float *restrict target, const float *restrict source, int64
 }
 
 INLINE void zero_run(float *target, int64_t n) {
-    for (int64_t i = 0; i < n; i++) target[i] = 0.0f;
+    for (; n >= VECTOR; n -= VECTOR, target += VECTOR) {
+        KEEP_LOOP(target);
+        vector_store(target, vector_set(0.0f));
+    }
+    for (; n > 0; n--) *target++ = 0.0f;
 }
 
 /* target[i] += source[i] */
@@ -160,29 +180,25 @@ INLINE void add_run(float *restrict target, const float *restrict source, int64_
 #endif
 }
 
-/* out[q] = row[q * stride + shift], 0 outside of the row. */
-static void fill_grid_row(const float *row, int64_t shift, int64_t stride, int64_t extent,
-                          float *out, int64_t n) {
-    int64_t low, high;
-    inside(shift, stride, extent, n, &low, &high);
-    zero_run(out, low);
-    if (stride == 1)
-        copy_run(out + low, row + shift + low, high - low);
-    else
-        for (int64_t q = low; q < high; q++) out[q] = row[q * stride + shift];
-    zero_run(out + high, n - high);
-}
-
-/* Rows h = r * stride_h + shift_h, for r < lines, of one plane. */
+/* Rows h = r * stride_h + shift_h, for r < grid_height, of one plane; in each, columns
+ * w = q * stride_w + shift_w; zeros outside of the plane. */
 static float *fill_grid_plane(const struct convolution *c, const float *plane, int64_t shift_h,
-                              int64_t shift_w, int64_t lines, float *out) {
-    for (int64_t r = 0; r < lines; r++, out += c->grid_width) {
+                              int64_t shift_w, float *out) {
+    int64_t low, high, width = c->grid_width, step = c->stride_w;
+    inside(shift_w, step, c->width, width, &low, &high);
+    for (int64_t r = 0; r < c->grid_height; r++, out += width) {
         int64_t h = r * c->stride_h + shift_h;
-        if (h < 0 || h >= c->height)
-            memset(out, 0, (size_t)c->grid_width * sizeof *out);
+        if (h < 0 || h >= c->height) {
+            zero_run(out, width);
+            continue;
+        }
+        const float *row = plane + h * c->width + shift_w;
+        zero_run(out, low);
+        if (step == 1)
+            copy_run(out + low, row + low, high - low);
         else
-            fill_grid_row(plane + h * c->width, shift_w, c->stride_w, c->width, out,
-                          c->grid_width);
+            for (int64_t q = low; q < high; q++) out[q] = row[q * step];
+        zero_run(out + high, width - high);
     }
     return out;
 }
@@ -199,7 +215,7 @@ static void fill_grid(const struct convolution *c, const float *x, int64_t chann
         for (int64_t a = 0; a < high; a++)
             for (int64_t b = 0; b < wide; b++)
                 out = fill_grid_plane(c, x, a * step_h - c->pad_h, b * step_w - c->pad_w,
-                                      c->grid_height, out);
+                                      out);
     }
     zero_run(out, grid_floats(c) - c->group_channels * c->grid_channel);
 }
@@ -289,8 +305,12 @@ static int conv2d_operator(const struct call *call) {
  * zeros contribute products of weights with 0: these are +-0, which change no sum that
  * started from +0, unless a weight is infinite or NaN; then the lines are added singly.
  *
- * Lines are taken in strips from the last to the first. A grid element receives tap k
- * from output e - tap[k], which falls as k rises: so its taps still arrive in order. */
+ * Lines are taken in strips from the last to the first. Grid element e receives tap k
+ * from output e - tap[k], which falls as k rises: so its taps still arrive in order.
+ *
+ * The strip holds the im2col rows of one channel. With stride 1 they are added into the
+ * grid together, each element with its taps in order, for which the rows stand between
+ * zeros as wide as the taps reach. */
 
 static void lay_out_gradient(const struct convolution *c, const float *g, float *out) {
     int64_t step = virtual_columns(c);
@@ -304,43 +324,72 @@ static void lay_out_gradient(const struct convolution *c, const float *g, float 
     }
 }
 
-/* strip = the im2col rows of `rows` taps, for `columns` columns of the gradient. */
+/* strip = the im2col rows of one channel, for `columns` columns of the gradient. */
 static void backward_strip(const struct convolution *c, const float *gradient,
-                           const float *tiles, int64_t rows, int64_t columns, float *strip) {
-    int64_t step = virtual_columns(c);
-    for (int64_t d = 0; d < c->group_outputs; d += DEPTH_BLOCK) {
-        int64_t depth = minimum(DEPTH_BLOCK, c->group_outputs - d);
-        for (int64_t j = 0; j < columns; j += PANEL) {
-            int vectors = vectors_for(columns - j);
-            struct tile_operands operands = {
-                .a = tiles + rows * d, .b = gradient + d * step + j, .b_step = step};
-            packed_kernels[rows - 1][vectors - 1](&operands, depth, strip + j,
-                                                  backward_strip_step(c), d > 0);
+                           const float *tiles, int64_t columns, float *strip) {
+    int64_t step = virtual_columns(c), strip_row = backward_strip_step(c);
+    int64_t taps = c->kernel_h * c->kernel_w, tile_rows = even_rows(taps);
+    for (int64_t k = 0; k < taps; k += tile_rows) {
+        int64_t rows = minimum(tile_rows, taps - k);
+        for (int64_t d = 0; d < c->group_outputs; d += DEPTH_BLOCK) {
+            int64_t depth = minimum(DEPTH_BLOCK, c->group_outputs - d);
+            for (int64_t j = 0; j < columns; j += PANEL) {
+                int vectors = vectors_for(columns - j);
+                struct tile_operands operands = {
+                    .a = tiles + k * c->group_outputs + rows * d,
+                    .b = gradient + d * step + j, .b_step = step};
+                packed_kernels[rows - 1][vectors - 1](
+                    &operands, depth, strip + k * strip_row + j, strip_row, d > 0);
+            }
         }
     }
 }
 
-/* Adds the im2col row of one tap, given for `lines` lines, into the grid from line oh. */
-static void scatter_lines(const struct convolution *c, const float *row, int64_t lines,
-                          float *target) {
-    if (c->weights_finite)
-        add_run(target, row, (lines - 1) * c->grid_width + c->out_w);
-    else
-        for (int64_t line = 0; line < lines; line++)
-            add_run(target + line * c->grid_width, row + line * c->grid_width, c->out_w);
+/* Adds a channel's im2col rows, of `lines` lines, into the grid: tap by tap. */
+static void scatter_lines(const struct convolution *c, const float *strip, int64_t k,
+                          int64_t lines, float *grid) {
+    for (int64_t t = 0; t < c->kernel_h * c->kernel_w; t++) {
+        const float *row = strip + t * backward_strip_step(c);
+        float *target = grid + c->tap[k + t];
+        if (c->weights_finite)
+            add_run(target, row, (lines - 1) * c->grid_width + c->out_w);
+        else
+            for (int64_t line = 0; line < lines; line++)
+                add_run(target + line * c->grid_width, row + line * c->grid_width, c->out_w);
+    }
 }
 
-/* Against an im2col grid: adds the whole row of tap (i, j) into a channel of dx. */
-static void scatter_columns(const struct convolution *c, const float *row, int64_t i, int64_t j,
-                            float *dx) {
-    int64_t shift_h = i * c->dilation_h - c->pad_h, shift_w = j * c->dilation_w - c->pad_w;
-    int64_t low, high;
-    inside(shift_w, c->stride_w, c->width, c->out_w, &low, &high);
-    for (int64_t oh = 0; oh < c->out_h; oh++) {
-        int64_t h = oh * c->stride_h + shift_h;
-        if (h < 0 || h >= c->height) continue;
-        for (int64_t ow = low; ow < high; ow++)
-            dx[h * c->width + shift_w + ow * c->stride_w] += row[oh * c->out_w + ow];
+/* The same, element by element; the rows are followed and preceded by zeros. */
+static void scatter_together(const struct convolution *c, float *strip, int64_t k,
+                             int64_t columns, float *grid) {
+    int64_t step = backward_strip_step(c), reach = tap_reach(c);
+    int64_t taps = c->kernel_h * c->kernel_w;
+    const int64_t *tap = c->tap + k;
+    for (int64_t t = 0; t < taps; t++) zero_run(strip + t * step + columns, reach);
+    for (int64_t e = 0; e < columns + reach - VECTOR; e += VECTOR) {
+        float *target = grid + tap[0] + e;
+        vector sum = vector_load(target);
+        const float *row = strip + e + tap[0];
+        for (int64_t t = 0; t < taps; t++, row += step)
+            sum = vector_add(sum, vector_load(row - tap[t]));
+        vector_store(target, sum);
+    }
+}
+
+/* Against an im2col grid: adds a channel's rows, of all lines, into dx. */
+static void scatter_columns(const struct convolution *c, const float *strip, float *dx) {
+    for (int64_t t = 0; t < c->kernel_h * c->kernel_w; t++) {
+        const float *row = strip + t * backward_strip_step(c);
+        int64_t shift_h = t / c->kernel_w * c->dilation_h - c->pad_h;
+        int64_t shift_w = t % c->kernel_w * c->dilation_w - c->pad_w;
+        int64_t low, high;
+        inside(shift_w, c->stride_w, c->width, c->out_w, &low, &high);
+        for (int64_t oh = 0; oh < c->out_h; oh++) {
+            int64_t h = oh * c->stride_h + shift_h;
+            if (h < 0 || h >= c->height) continue;
+            for (int64_t ow = low; ow < high; ow++)
+                dx[h * c->width + shift_w + ow * c->stride_w] += row[oh * c->out_w + ow];
+        }
     }
 }
 
@@ -382,27 +431,24 @@ static void conv2d_backward_input_task(const void *context, int64_t task,
         zero_run(dx, channels * plane);
     else
         zero_run(grid, channels * c->grid_channel + c->pad_w + WIDEST_PANEL);
-    /* Tiles start at the split's first channel. */
-    const float *tiles = c->packed + (group * c->group_channels + first) * area *
-                                         c->group_outputs;
-    int64_t taps = channels * area, step = even_rows(taps);
-    int64_t strips = c->grid_columns ? 1 : ceil_div(c->out_h, strip_lines(c));
+    int64_t reach = tap_reach(c), step = backward_strip_step(c);
+    for (int64_t t = 0; t < area; t++) zero_run(strip + t * step, reach);
+    strip += reach;
     int64_t full = c->grid_columns ? c->out_h : strip_lines(c);
-    for (int64_t oh = (strips - 1) * full; oh >= 0; oh -= full) {
+    for (int64_t oh = (c->out_h - 1) / full * full; oh >= 0; oh -= full) {
         int64_t lines = minimum(full, c->out_h - oh), column = oh * c->grid_width;
-        for (int64_t k = 0; k < taps; k += step) {
-            int64_t rows = minimum(step, taps - k);
-            backward_strip(c, gradient + column, tiles + k * c->group_outputs, rows,
-                           (lines - 1) * c->grid_width + c->out_w, strip);
-            for (int64_t r = 0; r < rows; r++) {
-                const float *row = strip + r * backward_strip_step(c);
-                int64_t tap = (k + r) % area;
-                if (c->grid_columns)
-                    scatter_columns(c, row, tap / c->kernel_w, tap % c->kernel_w,
-                                    dx + (k + r) / area * plane);
-                else
-                    scatter_lines(c, row, lines, grid + c->tap[k + r] + column);
-            }
+        int64_t columns = (lines - 1) * c->grid_width + c->out_w;
+        for (int64_t channel = 0; channel < channels; channel++) {
+            int64_t k = channel * area;
+            const float *tiles = c->packed + ((group * c->group_channels + first) * area + k) *
+                                                 c->group_outputs;
+            backward_strip(c, gradient + column, tiles, columns, strip);
+            if (c->grid_columns)
+                scatter_columns(c, strip, dx + channel * plane);
+            else if (reach > 0 && c->weights_finite)
+                scatter_together(c, strip, k, columns, grid + column);
+            else
+                scatter_lines(c, strip, k, lines, grid + column);
         }
     }
     if (!c->grid_columns) collect_grid(c, grid, channels, dx);
@@ -422,15 +468,13 @@ static int conv2d_backward_input_operator(const struct call *call) {
     c.weights_finite = all_weights_finite(c.in1, c.outputs * c.taps);
     split_tasks(&c, c.samples * c.groups, c.group_channels, 1);
     int64_t area = c.kernel_h * c.kernel_w;
-    for (int64_t g = 0; g < c.groups; g++)
-        for (int64_t s = 0; s < c.splits; s++) {
-            int64_t first = s * c.split_step;
-            int64_t last = minimum(first + c.split_step, c.group_channels);
-            struct strided weights = {
-                c.in1 + g * c.group_outputs * c.taps + first * area, 1, c.taps};
-            pack_tiles(weights, (last - first) * area, c.group_outputs,
-                       c.packed + (g * c.group_channels + first) * area * c.group_outputs);
-        }
+    for (int64_t channel = 0; channel < c.channels; channel++) {
+        int64_t group = channel / c.group_channels;
+        const float *w = c.in1 + group * c.group_outputs * c.taps +
+                         channel % c.group_channels * area;
+        pack_tiles((struct strided){w, 1, c.taps}, area, c.group_outputs,
+                   c.packed + channel * area * c.group_outputs);
+    }
     pool_run(conv2d_backward_input_task, &c, c.samples * c.groups * c.splits);
     return RUN_OK;
 }
