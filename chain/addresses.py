@@ -20,8 +20,6 @@ DISPUTE_GAME: Final = _system_contract(4)
 VERIFICATION: Final = _system_contract(5)
 EVIDENCE: Final = _system_contract(6)
 DEMANDS: Final = _system_contract(7)
-EVIDENCE: Final = _system_contract(6)
-DEMANDS: Final = _system_contract(7)
 
 ML_VERIFIER: Final = (0x4D4C).to_bytes(20, "big")
 P256VERIFY: Final = (0x100).to_bytes(20, "big")
@@ -37,8 +35,6 @@ SYSTEM_CONTRACTS: Final = {
     "JobMarket": JOB_MARKET,
     "DisputeGame": DISPUTE_GAME,
     "Verification": VERIFICATION,
-    "Evidence": EVIDENCE,
-    "Demands": DEMANDS,
     "Evidence": EVIDENCE,
     "Demands": DEMANDS,
 }

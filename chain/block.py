@@ -8,7 +8,7 @@ where every transaction is a byte string: type || payload, or the bytes of the l
 list. Ommers and withdrawals do not exist here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from chain import rlp
@@ -33,7 +33,7 @@ class Block:
 
     header: Header
     transactions: tuple[bytes, ...] = ()
-    sidecar: Sidecar = Sidecar()
+    sidecar: Sidecar = field(default_factory=Sidecar)
 
     @property
     def hash(self) -> bytes:

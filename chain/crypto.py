@@ -82,7 +82,11 @@ def recover_address(digest: bytes, signature: bytes) -> bytes:
 
 def sign(digest: bytes, secret: bytes) -> bytes:
     """Sign a 32-byte digest (RFC 6979); 65 bytes r || s || y_parity, low s."""
-    return PrivateKey(secret).sign_recoverable(digest, hasher=None)
+    key = PrivateKey(secret)
+    # Another parameter of this function, which stays at its default, has no type.
+    return key.sign_recoverable(  # pyright: ignore[reportUnknownMemberType]
+        digest, hasher=None
+    )
 
 
 def public_key(secret: bytes) -> bytes:

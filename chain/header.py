@@ -81,6 +81,7 @@ class Header:
     hash: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        """Check sizes and take the hash; raise `MalformedHeader`."""
         for name, size in _FIELDS:
             value: bytes | int = getattr(self, name)
             if isinstance(value, int):

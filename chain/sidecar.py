@@ -40,6 +40,7 @@ class CommitSignature:
     signature: bytes
 
     def __post_init__(self) -> None:
+        """Check sizes; raise `MalformedBlock`."""
         if len(self.validator) != 20 or len(self.signature) != SIGNATURE_BYTES:
             raise MalformedBlock(
                 "a commit signature is a 20-byte address and 65 bytes, got "
@@ -60,6 +61,7 @@ class CommitCertificate:
     signatures: tuple[CommitSignature, ...]
 
     def __post_init__(self) -> None:
+        """Check sizes; raise `MalformedBlock`."""
         if len(self.block_hash) != 32:
             raise MalformedBlock(
                 f"certificate for a hash of {len(self.block_hash)} bytes, expected 32"
@@ -130,6 +132,7 @@ class Sidecar:
     evidence: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
+        """Check sizes; raise `MalformedBlock`."""
         if len(self.reveal) not in (0, REVEAL_BYTES):
             raise MalformedBlock(
                 f"a reveal has {REVEAL_BYTES} bytes or none, got {len(self.reveal)}"

@@ -10,12 +10,16 @@ Promises:
 The layout of keys belongs to `chain.database`.
 """
 
+# plyvel has no types; what leaves this file has.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-import plyvel
+import plyvel  # type: ignore[import-untyped]  # this file is its typed wrapper
 from typing_extensions import override
 
 from chain.errors import StoreCorrupt, StoreError, StoreLocked
@@ -144,9 +148,10 @@ class _LevelStore(Store):
     @override
     def get(self, key: bytes) -> bytes | None:
         try:
-            return self._database.get(key)
+            value: bytes | None = self._database.get(key)
         except (plyvel.Error, RuntimeError) as error:  # RuntimeError: already closed
             raise StoreError(f"cannot read the database: {error}") from error
+        return value
 
     @override
     def write(

@@ -318,7 +318,7 @@ class Unsigned:
         ]
         if self.type == LEGACY:
             return body
-        slots = [
+        slots: list[rlp.Item] = [
             [address, [slot.to_bytes(32, "big") for slot in keys]]
             for address, keys in self.access_list
         ]

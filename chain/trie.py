@@ -83,16 +83,17 @@ class Trie:
                 if not path.startswith(node.path):
                     return None
                 path = path[len(node.path) :]
-                node.child = node = self._load(node.child)
-                continue
-            if not path:
+                child = node.child = self._load(node.child)
+            elif path:
+                index = int(path[0], 16)
+                slot = node.children[index]
+                if slot is None:
+                    return None
+                path = path[1:]
+                child = node.children[index] = self._load(slot)
+            else:
                 return node.value or None
-            index = int(path[0], 16)
-            child = node.children[index]
-            if child is None:
-                return None
-            path = path[1:]
-            node.children[index] = node = self._load(child)
+            node = child
 
     def set(self, key: bytes, value: bytes) -> None:
         """Put `value` at `key`; an empty value removes the key."""
@@ -156,17 +157,11 @@ class Trie:
         return _Extension(path[:shared], branch) if shared else branch
 
     def _remove(self, node: _Node, path: str) -> _Node | None:
+        """`node` without the value at `path`; the very same if there is none."""
         if isinstance(node, _Leaf):
             return None if node.path == path else node
         if isinstance(node, _Extension):
-            if not path.startswith(node.path):
-                return node
-            child = node.child = self._load(node.child)
-            left = self._remove(child, path[len(node.path) :])
-            if left is child and child.reference is not None:
-                return node
-            # A branch has at least two entries, so something is left of it.
-            return node if left is None else _prepend(node.path, left)
+            return self._remove_below(node, path)
         if path:
             index = int(path[0], 16)
             slot = node.children[index]
@@ -183,6 +178,16 @@ class Trie:
             node.value = b""
         node.reference = None
         return self._collapse(node)
+
+    def _remove_below(self, node: _Extension, path: str) -> _Node:
+        if not path.startswith(node.path):
+            return node
+        child = node.child = self._load(node.child)
+        left = self._remove(child, path[len(node.path) :])
+        # A branch has at least two entries, so something is left of it.
+        if left is None or (left is child and child.reference is not None):
+            return node
+        return _prepend(node.path, left)
 
     def _collapse(self, branch: _Branch) -> _Node | None:
         """`branch`, or the shorter node that replaces it when one entry is left."""
@@ -267,8 +272,8 @@ def _reference(node: "_Node | _Stored", nodes: dict[bytes, bytes]) -> rlp.Item:
             for child in node.children
         ]
         items.append(node.value)
-    else:
-        raise StoreCorrupt("a stored trie node without a reference")
+    else:  # a stored node always has its reference
+        return node.reference
     encoded = rlp.encode(items)
     if len(encoded) < _HASH_BYTES:
         node.reference = items

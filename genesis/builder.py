@@ -17,7 +17,8 @@ from chain.sidecar import Sidecar
 from chain.store import Store
 from contracts import Artifact, artifact
 from genesis.spec import ChainSpec, SpecError
-from runtime.evm import BlockContext, Call, execute
+from runtime.evm import execute
+from runtime.machine import BlockContext, Call
 from runtime.precompiles.table import precompiles
 from runtime.rules import BLOCK_GAS_LIMIT
 from runtime.steps import StepMeter
@@ -161,7 +162,7 @@ def _check_parameters(spec: ChainSpec, artifacts: list[Artifact]) -> None:
 def _construct(
     world: World, context: BlockContext, spec: ChainSpec, contract: Artifact
 ) -> None:
-    known = {**ADDRESS_PARAMETERS, **spec.parameters}
+    known: dict[str, int | bytes] = {**ADDRESS_PARAMETERS, **spec.parameters}
     initcode = contract.deployment(
         {name: known[name] for name, _ in contract.parameters}
     )

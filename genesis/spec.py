@@ -53,7 +53,7 @@ class SpecError(Exception):
     """The chain specification cannot be found or breaks a rule."""
 
 
-def _hex(size: int) -> Any:
+def _hex(size: int) -> BeforeValidator:
     """A 0x-prefixed string of exactly `size` bytes."""
 
     def read(value: object) -> bytes:

@@ -27,8 +27,8 @@ from chain.sidecar import Sidecar
 from chain.transaction import Transaction, decode
 from chain.trie import ordered_root
 from runtime.errors import BlockFull, InvalidBlock, TransactionInvalid
-from runtime.evm import BlockContext
 from runtime.fees import clock_ticks, next_base_fee
+from runtime.machine import BlockContext
 from runtime.precompiles.interface import Precompile
 from runtime.precompiles.table import precompiles
 from runtime.rules import Rules

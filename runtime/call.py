@@ -25,7 +25,8 @@ from runtime.errors import (
     CallLimitExceeded,
     ExecutionReverted,
 )
-from runtime.evm import MAX_INITCODE_BYTES, BlockContext
+from runtime.evm import MAX_INITCODE_BYTES
+from runtime.machine import BlockContext
 from runtime.precompiles.table import precompiles
 from runtime.rules import Rules
 from runtime.steps import OutOfSteps, StepMeter
@@ -140,7 +141,7 @@ def estimate_gas(
     return high
 
 
-def _run(  # noqa: PLR0913, PLR0917  (each is a different thing)
+def _run(
     rules: Rules,
     database: ChainDatabase,
     header: Header,
@@ -256,7 +257,7 @@ class StateView:
         self._world = World(database, state_root)
 
     def balance(self, address: bytes) -> int:
-        """wei."""
+        """Wei."""
         return self._world.balance(address)
 
     def nonce(self, address: bytes) -> int:

@@ -20,7 +20,7 @@ PUSH1: Final = 0x60
 PUSH32: Final = 0x7F
 
 
-class FrameFailure(Exception):  # noqa: N818  (the yellow paper's word is halt)
+class FrameFailure(Exception):
     """An exceptional halt: the frame ends and loses its gas."""
 
 

@@ -46,6 +46,7 @@ class Rules:
     transaction_step_limit: int = TRANSACTION_STEP_LIMIT
 
     def __post_init__(self) -> None:
+        """Raise ValueError when the limits contradict each other."""
         if self.fork not in FORKS:
             raise ValueError(f"unknown fork {self.fork!r}; known: {', '.join(FORKS)}")
         if not 0 < self.transaction_step_limit <= self.block_step_limit:
@@ -71,6 +72,7 @@ class ForkSchedule:
     forks: tuple[tuple[int, Rules], ...]
 
     def __post_init__(self) -> None:
+        """Raise ValueError when the heights do not ascend from 0."""
         heights = [height for height, _ in self.forks]
         if not heights or heights[0] != 0 or heights != sorted(set(heights)):
             raise ValueError(

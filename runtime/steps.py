@@ -36,7 +36,7 @@ EXPONENT_BYTE_STEPS: Final = 3
 GAS_PER_STEP: Final = 20
 
 
-class OutOfSteps(Exception):  # noqa: N818  (a limit reached, like OutOfGas)
+class OutOfSteps(Exception):
     """A transaction or a block has used its steps.
 
     No frame of the EVM can catch this: the whole transaction ends.

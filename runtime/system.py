@@ -15,7 +15,8 @@ from typing import Final
 from chain import addresses
 from chain.crypto import keccak
 from runtime.errors import SystemCallFailed
-from runtime.evm import BlockContext, Call, execute
+from runtime.evm import execute
+from runtime.machine import BlockContext, Call
 from runtime.steps import StepMeter
 from runtime.world import World
 
@@ -36,7 +37,7 @@ HISTORY_STORAGE_CODE: Final = bytes.fromhex(
 TICK: Final = keccak(b"tick(bool,bytes32)")[:4]
 
 
-def start_block(  # noqa: PLR0913  (each is a different thing)
+def start_block(
     world: World,
     block: BlockContext,
     *,

@@ -22,12 +22,10 @@ from runtime.errors import NonceTooHigh, TransactionInvalid
 from runtime.evm import (
     DELEGATION_PREFIX,
     MAX_INITCODE_BYTES,
-    BlockContext,
-    Call,
-    Result,
     delegation_of,
     execute,
 )
+from runtime.machine import BlockContext, Call, Result
 from runtime.rules import Rules
 from runtime.steps import OutOfSteps, StepMeter
 from runtime.world import World
@@ -243,7 +241,7 @@ def _prepare(world: World, block: BlockContext, transaction: Transaction) -> Non
         _authorise(world, block.chain_id, authorization)
 
 
-def _first_frame(  # noqa: PLR0913  (each is a different thing)
+def _first_frame(
     world: World,
     block: BlockContext,
     transaction: Transaction,

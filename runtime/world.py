@@ -153,7 +153,7 @@ class World:
         )
 
     def balance(self, address: bytes) -> int:
-        """wei."""
+        """Wei."""
         return self.account(address).balance
 
     def set_balance(self, address: bytes, balance: int) -> None:

@@ -4,17 +4,20 @@ py_ecc computes in Python: a pairing takes a fifth of a second, which its price 
 steps says. BLS12-381 is three hundred times faster here; new contracts should use it.
 """
 
-from typing import Any, Final
-
-from py_ecc import optimized_bn128 as curve
+from importlib import import_module
+from typing import Any, Final, TypeAlias
 
 from runtime.errors import PrecompileFailure
 from runtime.precompiles.interface import Precompile
 
+# The package fills its own namespace at run time, which no type checker can follow.
+curve: Any = import_module("py_ecc.optimized_bn128")
+_Point: TypeAlias = Any
+
 _PAIR_BYTES: Final = 192
 
 
-def _g1(data: bytes) -> Any:
+def _g1(data: bytes) -> _Point:
     x, y = int.from_bytes(data[:32], "big"), int.from_bytes(data[32:64], "big")
     if x >= curve.field_modulus or y >= curve.field_modulus:
         raise PrecompileFailure("BN254: a coordinate exceeds the field")
@@ -26,7 +29,7 @@ def _g1(data: bytes) -> Any:
     return point
 
 
-def _g2(data: bytes) -> Any:
+def _g2(data: bytes) -> _Point:
     x_i, x_r, y_i, y_r = (
         int.from_bytes(data[at : at + 32], "big") for at in range(0, 128, 32)
     )
@@ -42,7 +45,7 @@ def _g2(data: bytes) -> Any:
     return point
 
 
-def _encode(point: Any) -> bytes:
+def _encode(point: _Point) -> bytes:
     if curve.is_inf(point):
         return bytes(64)
     x, y = curve.normalize(point)
