@@ -34,31 +34,30 @@ INLINE void micro_kernel(enum tile_form form, int rows, int vectors,
     const int64_t *a_offset = operands->a_offset, *b_offset = operands->b_offset;
     const int64_t b_step = operands->b_step;
     const float *row[MAX_ROWS];
-    for (int i = 0; i < rows; i++) {
-        for (int v = 0; v < vectors; v++) sum[i][v] = vector_set(0.0f);
+    UNROLL for (int i = 0; i < rows; i++) {
+        UNROLL for (int v = 0; v < vectors; v++) sum[i][v] = vector_set(0.0f);
         if (form == FORM_GATHER) row[i] = operands->a_rows[i];
     }
     for (int64_t k = 0; k < depth; k++) {
         vector line[PANEL_VECTORS];
         const float *source = form == FORM_OFFSET ? b + b_offset[k] : b;
-        for (int v = 0; v < vectors; v++) line[v] = vector_load(source + v * VECTOR);
+        UNROLL for (int v = 0; v < vectors; v++) line[v] = vector_load(source + v * VECTOR);
         int64_t shift = form == FORM_GATHER ? a_offset[k] : 0;
-#pragma GCC unroll 16
-        for (int i = 0; i < rows; i++) {
+        UNROLL for (int i = 0; i < rows; i++) {
             vector element = vector_set(form == FORM_GATHER ? row[i][shift] : a[i]);
-            for (int v = 0; v < vectors; v++)
+            UNROLL for (int v = 0; v < vectors; v++)
                 sum[i][v] = vector_fma(element, line[v], sum[i][v]);
         }
         if (form != FORM_GATHER) a += rows;
         if (form != FORM_OFFSET) b += b_step;
     }
-    for (int i = 0; i < rows; i++)
-        for (int v = 0; v < vectors; v++) {
-            float *target = c + i * c_step + v * VECTOR;
-            vector value = sum[i][v];
-            if (accumulate) value = vector_add(vector_load(target), value);
-            vector_store(target, value);
-        }
+    if (accumulate)
+        UNROLL for (int i = 0; i < rows; i++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                sum[i][v] = vector_add(vector_load(c + i * c_step + v * VECTOR), sum[i][v]);
+    UNROLL for (int i = 0; i < rows; i++)
+        UNROLL for (int v = 0; v < vectors; v++)
+            vector_store(c + i * c_step + v * VECTOR, sum[i][v]);
 }
 
 typedef void (*tile_kernel)(const struct tile_operands *operands, int64_t depth, float *c,

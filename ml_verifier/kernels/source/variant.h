@@ -27,6 +27,9 @@
 #define INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
+/* Before a loop with a small constant count that must live in registers. */
+#define UNROLL _Pragma("GCC unroll 16")
+
 enum { LANES = 32 }; /* of the one reduction order */
 
 #define INFINITY_F __builtin_inff()
