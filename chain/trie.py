@@ -266,14 +266,12 @@ def _reference(node: "_Node | _Stored", nodes: dict[bytes, bytes]) -> rlp.Item:
         items = [_pack(node.path, leaf=True), node.value]
     elif isinstance(node, _Extension):
         items = [_pack(node.path, leaf=False), _reference(node.child, nodes)]
-    elif isinstance(node, _Branch):
+    else:
         items = [
             b"" if child is None else _reference(child, nodes)
             for child in node.children
         ]
         items.append(node.value)
-    else:  # a stored node always has its reference
-        return node.reference
     encoded = rlp.encode(items)
     if len(encoded) < _HASH_BYTES:
         node.reference = items
