@@ -19,7 +19,7 @@ from contracts import Artifact, artifact
 from genesis.spec import ChainSpec, SpecError
 from runtime.evm import execute
 from runtime.machine import BlockContext, Call
-from runtime.precompiles.table import precompiles
+from runtime.precompile_table import precompiles
 from runtime.rules import BLOCK_GAS_LIMIT
 from runtime.steps import StepMeter
 from runtime.system import BEACON_ROOTS_CODE, HISTORY_STORAGE_CODE

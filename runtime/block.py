@@ -29,8 +29,8 @@ from chain.trie import ordered_root
 from runtime.errors import BlockFull, InvalidBlock, TransactionInvalid
 from runtime.fees import clock_ticks, next_base_fee
 from runtime.machine import BlockContext
+from runtime.precompile_table import precompiles
 from runtime.precompiles.interface import Precompile
-from runtime.precompiles.table import precompiles
 from runtime.rules import Rules
 from runtime.steps import OutOfSteps, StepMeter
 from runtime.system import start_block

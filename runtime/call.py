@@ -27,7 +27,7 @@ from runtime.errors import (
 )
 from runtime.evm import MAX_INITCODE_BYTES
 from runtime.machine import BlockContext
-from runtime.precompiles.table import precompiles
+from runtime.precompile_table import precompiles
 from runtime.rules import Rules
 from runtime.steps import OutOfSteps, StepMeter
 from runtime.transition import Outcome, apply, intrinsic_gas

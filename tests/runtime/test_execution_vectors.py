@@ -14,8 +14,8 @@ from chain.header import EMPTY_TRIE_ROOT
 from chain.store import Store
 from chain.transaction import decode
 from runtime.errors import TransactionInvalid
-from runtime.evm import BlockContext
-from runtime.precompiles.table import precompiles
+from runtime.machine import BlockContext
+from runtime.precompile_table import precompiles
 from runtime.rules import Rules
 from runtime.steps import StepMeter
 from runtime.transition import apply, check_payable, check_static
