@@ -4,7 +4,6 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 SOURCES := requirements.lock pyproject.toml hatch_build.py $(wildcard ml_verifier/kernels/source/*)
 SEED ?=
-export PYTHONWARNINGS ?= default
 
 .PHONY: help install demo test soak check format lint types imports contracts bench vectors clean
 
