@@ -46,6 +46,19 @@ from runtime.machine import (
 from runtime.precompiles.interface import Precompile
 from runtime.world import World
 
+__all__ = [
+    "DELEGATION_PREFIX",
+    "MAX_CODE_BYTES",
+    "MAX_INITCODE_BYTES",
+    "MAX_MEMORY_BYTES",
+    "BlockContext",
+    "Call",
+    "OutOfGas",
+    "Result",
+    "delegation_of",
+    "execute",
+]
+
 MAX_MEMORY_BYTES: Final = 384 << 10
 MAX_CODE_BYTES: Final = 24_576  # EIP-170
 MAX_INITCODE_BYTES: Final = 2 * MAX_CODE_BYTES  # EIP-3860

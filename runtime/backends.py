@@ -1,0 +1,35 @@
+"""The fast libraries, asserted once at start.
+
+Each of these has a slow replacement that works just as well and says nothing: a
+hundred times slower recovery of senders, five times slower hashing. Execution itself
+takes keccak and secp256k1 from `chain.crypto` alone; the libraries around it (py-evm,
+eth-account) choose for themselves, and are held to the same choice.
+"""
+
+import eth_hash.auto
+import rlp.codec
+from eth_keys.backends import get_backend
+from eth_keys.backends.coincurve import CoinCurveECCBackend
+
+import runtime.evm as _door  # noqa: F401  (gives py-evm its keccak)
+from chain import crypto
+from runtime.errors import BackendMissing
+
+
+def require_fast_backends() -> None:
+    """Check that nothing slow has taken a fast library's place.
+
+    Raises:
+        BackendMissing: With the library to install, or the setting to remove.
+    """
+    if eth_hash.auto.keccak.hasher != crypto.keccak:
+        raise BackendMissing(
+            "keccak comes from another library than safe-pysha3; unset "
+            "ETH_HASH_BACKEND or set it to pysha3"
+        )
+    if not isinstance(get_backend(), CoinCurveECCBackend):
+        raise BackendMissing(
+            "eth-keys does not use coincurve; install it and unset ECC_BACKEND_CLASS"
+        )
+    if not hasattr(rlp.codec, "rusty_rlp"):
+        raise BackendMissing("rlp runs without rusty-rlp; install it")

@@ -1,0 +1,31 @@
+import eth_hash.auto
+import pytest
+import rlp.codec
+from eth_keys.backends import NativeECCBackend
+
+from runtime import backends
+from runtime.backends import require_fast_backends
+from runtime.errors import BackendMissing
+
+
+def test_the_installed_libraries_pass() -> None:
+    require_fast_backends()
+    assert eth_hash.auto.keccak(b"").hex().startswith("c5d2460186f7233c")
+
+
+def test_a_slow_keccak_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eth_hash.auto.keccak, "hasher", lambda data: data)
+    with pytest.raises(BackendMissing, match="pysha3"):
+        require_fast_backends()
+
+
+def test_slow_curves_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "get_backend", NativeECCBackend)
+    with pytest.raises(BackendMissing, match="coincurve"):
+        require_fast_backends()
+
+
+def test_slow_rlp_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(rlp.codec, "rusty_rlp")
+    with pytest.raises(BackendMissing, match="rusty-rlp"):
+        require_fast_backends()
