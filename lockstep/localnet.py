@@ -62,12 +62,13 @@ class Process:
         Args:
             name: for messages.
             arguments: after `python -m lockstep`.
-            directory: where its standard error goes, appended to `stderr`.
+            directory: where `stdout` and `stderr` are kept, appended to.
             heard: called with the name and each line, from the reading thread.
         """
         self.name = name
         self.lines: list[Line] = []
         self._errors = directory / "stderr"
+        self._output = directory / "stdout"
         directory.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         with self._errors.open("ab") as errors:
@@ -115,6 +116,24 @@ class Process:
                 )
             time.sleep(_POLL_SECONDS)
 
+    def line_with(self, field: str, seconds: float) -> Line:
+        """The first line that has a field, waited for.
+
+        Raises:
+            LocalnetError: it did not come, or the process ended before.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            ended = not self.running and not self._reader.is_alive()
+            for line in list(self.lines):
+                if field in line:
+                    return line
+            if ended or time.monotonic() > deadline:
+                raise LocalnetError(
+                    f"{self.name} did not say its {field}; errors: {self.errors()}"
+                )
+            time.sleep(_POLL_SECONDS)
+
     def errors(self) -> str:
         """The end of what it wrote to standard error."""
         return self._errors.read_text("utf-8", "replace")[-_TAIL:]
@@ -144,6 +163,8 @@ class Process:
         if self._process.stdout is None:
             return
         for raw in self._process.stdout:
+            with self._output.open("ab") as output:
+                output.write(raw)
             try:
                 line = cast("Line", json.loads(raw))
             except ValueError:

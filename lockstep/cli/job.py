@@ -1,5 +1,6 @@
 """`lockstep job`: the creator's commands."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -51,6 +52,10 @@ def submit(  # noqa: PLR0913 - an argument for each option
             "artifacts folder yourself at --public-url.",
         ),
     ] = True,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Seed of the job, instead of the script's."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write the weights here at the end."),
@@ -65,7 +70,8 @@ def submit(  # noqa: PLR0913 - an argument for each option
 ) -> None:
     """Capture a training script's step and offer the training as a job."""
     del config  # read by its callback
-    prepared = prepare(load_script(script))
+    spec = load_script(script)
+    prepared = prepare(spec if seed is None else replace(spec, seed=seed))
     here = directory.expanduser()
     if dry_run:
         chain = connect(rpc, directory=here)

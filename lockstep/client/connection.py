@@ -181,6 +181,18 @@ class Connection:
         )
         return bytes(found.get("input", b""))
 
+    def gas_used(self, transaction: bytes) -> int:
+        """Gas that a transaction was charged."""
+        receipt = self._asked(
+            lambda: self._web3.eth.get_transaction_receipt(HexBytes(transaction))
+        )
+        return int(receipt["gasUsed"])
+
+    def block_proposer(self, number: int) -> str:
+        """The address that a block's tips went to."""
+        block = self._asked(lambda: self._web3.eth.get_block(number))
+        return str(block.get("miner", ""))
+
     def block_fees(self, number: int) -> tuple[int, int]:
         """Base fee per gas and gas used of a block; their product was burned."""
         block = self._asked(lambda: self._web3.eth.get_block(number))

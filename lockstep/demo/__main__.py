@@ -1,0 +1,5 @@
+"""`python -m lockstep.demo [--seed N]`."""
+
+from lockstep.demo.stage import main
+
+main()
