@@ -148,9 +148,8 @@ class Engine:
     async def run(self, block_time: float) -> None:
         """Make a block every `block_time` seconds until cancelled.
 
-        The beat is kept on a grid: a slow block does not shift those after it, and
-        beats that were missed altogether are skipped. Cancellation waits for a block
-        that is under way.
+        A block that takes longer delays those after it; beats that were missed are
+        not made up for. Cancellation waits for a block that is under way.
         """
         beat = self.last_commit = trio.current_time()
         while True:

@@ -1,16 +1,17 @@
 """The validator's signer: no two signatures of ours ever contradict each other.
 
-Before a signature leaves this module, its subject is in the last-sign-state file, on
-the disk. Asked again for the same subject it returns the same signature; asked for
-anything that is not later in (height, round, kind) order, it refuses. So a process that
-was killed at any instant and started again cannot equivocate.
+Before a signature leaves this module, it is in the last-sign-state file, on the disk.
+The file holds every signature of the latest (height, round). Asked again for one of
+these subjects, the signer returns the stored signature; asked for anything else that is
+not later in (height, round, kind) order, it refuses. So a process that was killed at
+any instant and started again cannot equivocate.
 
 A proposal is stored next to it before it is signed, because after a crash the only
 block we may still propose for that height and round is the one that we signed.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,20 +32,19 @@ Write = Callable[[Path, bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
-class LastSign:
-    """The latest subject that was signed, and the signature."""
+class Signed:
+    """A subject that was signed, and its signature."""
 
     subject: Subject
     signature: bytes
 
-    @property
-    def order(self) -> tuple[int, int, int]:
-        """Position among all signatures of a validator."""
-        return _order(self.subject)
-
 
 def _order(subject: Subject) -> tuple[int, int, int]:
     return subject.height, subject.round, subject.kind
+
+
+def _place(subject: Subject) -> tuple[int, int]:
+    return subject.height, subject.round
 
 
 class Signer:
@@ -73,12 +73,12 @@ class Signer:
         self._genesis_hash = genesis_hash
         self._secret = secret
         self._write = write
-        self._last = self._load()
+        self._signed = self._load()
 
     @property
-    def last(self) -> LastSign | None:
+    def last(self) -> Signed | None:
         """The latest signature, or None when nothing was signed yet."""
-        return self._last
+        return self._signed[-1] if self._signed else None
 
     def sign(self, subject: Subject) -> bytes:
         """The 65-byte signature of a subject, once it is safe to let it out.
@@ -86,19 +86,21 @@ class Signer:
         Raises:
             DoubleSignError: something else was signed for this place, or a later one.
         """
-        last = self._last
-        if last is not None:
-            if last.subject == subject:
-                return last.signature
-            if _order(subject) <= last.order:
-                raise DoubleSignError(
-                    f"refusing to sign {_shown(subject)}: "
-                    f"already signed {_shown(last.subject)}"
-                )
+        for each in self._signed:
+            if each.subject == subject:
+                return each.signature
+        last = self.last
+        if last is not None and _order(subject) <= _order(last.subject):
+            raise DoubleSignError(
+                f"refusing to sign {_shown(subject)}: "
+                f"already signed {_shown(last.subject)}"
+            )
         signature = sign(sign_digest(self._genesis_hash, subject), self._secret)
-        signed = LastSign(subject, signature)
+        same_place = last is not None and _place(last.subject) == _place(subject)
+        kept = self._signed if same_place else ()
+        signed = (*kept, Signed(subject, signature))
         self._write(self._directory / STATE_FILE, self._encode(signed))
-        self._last = signed
+        self._signed = signed
         return signature
 
     def sign_proposal(self, round_: int, block: Block) -> bytes:
@@ -108,8 +110,8 @@ class Signer:
             DoubleSignError: another proposal, or a later subject, was signed.
         """
         subject = Subject(VoteKind.PROPOSAL, block.number, round_, block.hash)
-        last = self._last
-        if last is None or _order(subject) > last.order:
+        last = self.last
+        if last is None or _order(subject) > _order(last.subject):
             self._write(self._directory / PROPOSAL_FILE, block.encode())
         return self.sign(subject)
 
@@ -127,7 +129,7 @@ class Signer:
         Raises:
             KeyFileError: something was signed for this height and the block is gone.
         """
-        last = self._last
+        last = self.last
         if last is None or last.subject.height != height:
             return None
         path = self._directory / PROPOSAL_FILE
@@ -144,33 +146,32 @@ class Signer:
             )
         return block
 
-    def _encode(self, signed: LastSign) -> bytes:
-        subject = signed.subject
+    def _encode(self, signed: Sequence[Signed]) -> bytes:
+        subject = signed[-1].subject
         document = {
             "genesis_hash": self._genesis_hash.hex(),
             "height": subject.height,
             "round": subject.round,
-            "kind": subject.kind.name.lower(),
-            "block_hash": subject.block_hash.hex(),
-            "signature": signed.signature.hex(),
+            "signatures": [
+                {
+                    "kind": each.subject.kind.name.lower(),
+                    "block_hash": each.subject.block_hash.hex(),
+                    "signature": each.signature.hex(),
+                }
+                for each in signed
+            ],
         }
         return json.dumps(document, indent=1).encode() + b"\n"
 
-    def _load(self) -> LastSign | None:
+    def _load(self) -> tuple[Signed, ...]:
         path = self._directory / STATE_FILE
         if not path.exists():
-            return None
+            return ()
         content = read_private(path, limit=_MAX_STATE_BYTES)
         try:
             document: dict[str, Any] = dict(json.loads(content))
             genesis_hash = bytes.fromhex(document["genesis_hash"])
-            subject = Subject(
-                VoteKind[str(document["kind"]).upper()],
-                int(document["height"]),
-                int(document["round"]),
-                bytes.fromhex(document["block_hash"]),
-            )
-            signature = bytes.fromhex(document["signature"])
+            signed = _read_signed(document)
         except (ValueError, LookupError, TypeError, ConsensusError) as error:
             raise KeyFileError(
                 f"{path} is damaged ({error!r}); signing without it could contradict "
@@ -181,7 +182,27 @@ class Signer:
                 f"{path} is of chain 0x{genesis_hash.hex()}, "
                 f"this chain is 0x{self._genesis_hash.hex()}"
             )
-        return LastSign(subject, signature)
+        return signed
+
+
+def _read_signed(document: dict[str, Any]) -> tuple[Signed, ...]:
+    height, round_ = int(document["height"]), int(document["round"])
+    signed = tuple(
+        Signed(
+            Subject(
+                VoteKind[str(each["kind"]).upper()],
+                height,
+                round_,
+                bytes.fromhex(each["block_hash"]),
+            ),
+            bytes.fromhex(each["signature"]),
+        )
+        for each in document["signatures"]
+    )
+    orders = [_order(each.subject) for each in signed]
+    if not orders or orders != sorted(set(orders)):
+        raise ValueError("signatures are missing or not in order")
+    return signed
 
 
 def _shown(subject: Subject) -> str:

@@ -195,7 +195,8 @@ class Auditor:
                     f"{valid} (C kernels)",
                     transaction=index,
                 )
-            verdict = Verdict(number, index, call.trial, call.position, valid, second)
+            agreed = None if second is None else second == valid
+            verdict = Verdict(number, index, call.trial, call.position, valid, agreed)
             self.report.verdicts.append(verdict)
         listener.heard.clear()
 

@@ -9,8 +9,8 @@ from chain.addresses import ML_VERIFIER
 from chain.store import Store
 from ml_verifier import judge, oracle
 from runtime.ml_precompile import ml_precompile
+from runtime.precompile_table import precompiles
 from runtime.precompiles.interface import Precompile
-from runtime.precompiles.table import precompiles
 from runtime.rules import Rules
 
 

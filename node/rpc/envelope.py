@@ -8,8 +8,10 @@ fail with anything but `RpcError`.
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NoReturn, cast
 
 from node.rpc.errors import INVALID_REQUEST, PARSE_ERROR, RpcError
@@ -17,6 +19,11 @@ from node.rpc.errors import INVALID_REQUEST, PARSE_ERROR, RpcError
 MAX_METHOD_CHARACTERS = 64
 MAX_ID_CHARACTERS = 256
 MAX_ID_NUMBER = 2**64
+MAX_DEPTH = 32
+
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_NESTING = [1 if byte in b"[{" else -1 for byte in range(256)]
 
 RequestId = str | int | float | None
 
@@ -47,6 +54,17 @@ class Body:
     batch: bool
 
 
+def _depth(body: bytes) -> int:
+    """How deeply lists and objects nest, at least.
+
+    The JSON scanner recurses in C, and py-evm raises Python's recursion limit above
+    what the C stack holds: a body of brackets would end the process. So depth is
+    bounded before anything is parsed.
+    """
+    brackets = _STRING.sub(b"", body).translate(None, _NOT_BRACKETS)
+    return max(accumulate(map(_NESTING.__getitem__, brackets)), default=0)
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
@@ -58,10 +76,12 @@ def read_body(body: bytes, *, max_batch: int) -> Body:
         RpcError: when the body as a whole cannot be read: not JSON, an empty batch,
             or a batch with more than `max_batch` members.
     """
+    if _depth(body) > MAX_DEPTH:
+        raise RpcError(
+            PARSE_ERROR, f"parse error: nested more than {MAX_DEPTH} levels deep"
+        )
     try:
         document = json.loads(body.decode(), parse_constant=_refuse_constant)
-    except RecursionError:
-        raise RpcError(PARSE_ERROR, "parse error: nested too deeply") from None
     except ValueError as error:
         raise RpcError(PARSE_ERROR, f"parse error: {error}") from None
     if not isinstance(document, list):

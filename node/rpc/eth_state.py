@@ -38,7 +38,7 @@ from runtime.errors import (
     ExecutionReverted,
     TransactionInvalid,
 )
-from runtime.precompiles.table import precompiles
+from runtime.precompile_table import precompiles
 from runtime.rules import Rules
 from runtime.transition import TRANSACTION_GAS
 

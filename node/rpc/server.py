@@ -7,6 +7,7 @@ configured. The server is Hypercorn's trio worker.
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 
 import trio
 from hypercorn.config import Config
@@ -90,11 +91,12 @@ async def _bounded_body(request: Request, limit: int) -> bytes | None:
         return None
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            return None
-        chunks.append(chunk)
+    async with aclosing(request.stream()) as stream:
+        async for chunk in stream:
+            size += len(chunk)
+            if size > limit:
+                return None
+            chunks.append(chunk)
     return b"".join(chunks)
 
 

@@ -1,20 +1,17 @@
 """The beacon: reveals and the mixHash that follows from them."""
 
-import json
-from pathlib import Path
-
 import pytest
 
 from chain.crypto import sha256
 from consensus.beacon import make_reveal, next_mix, verify_reveal
 from consensus.errors import InvalidReveal
 from tests.consensus.committee import GENESIS, OTHER_GENESIS, Committee
+from tests.support.vectors import Vectors
 
-VECTORS = Path(__file__).parents[1] / "vectors" / "beacon.json"
 HEIGHTS = [1, 2, 2**64 - 1]
 
 
-def vectors() -> dict[str, object]:
+def computed() -> dict[str, object]:
     """A short chain of reveals and mixes from one beacon key."""
     committee = Committee(1)
     secret, mix = committee.beacon_secret(0), bytes(32)
@@ -37,8 +34,8 @@ def vectors() -> dict[str, object]:
     }
 
 
-def test_vectors() -> None:
-    assert json.loads(VECTORS.read_text()) == vectors()
+def test_vectors(vectors: Vectors) -> None:
+    vectors.check("beacon", computed())
 
 
 def test_own_reveal_verifies() -> None:

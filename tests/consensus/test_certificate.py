@@ -1,9 +1,7 @@
 """Commit certificates: made from votes, refused for every defect."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -19,8 +17,8 @@ from tests.consensus.committee import (
     OTHER_GENESIS,
     Committee,
 )
+from tests.support.vectors import Vectors
 
-VECTORS = Path(__file__).parents[1] / "vectors" / "certificates.json"
 COMMITTEE = Committee(3, 2, 1, 1)
 
 
@@ -41,7 +39,7 @@ def check(
     )
 
 
-def vectors() -> list[dict[str, str]]:
+def computed() -> list[dict[str, str]]:
     """Encoded certificates of the same four validators."""
     return [
         {
@@ -53,8 +51,8 @@ def vectors() -> list[dict[str, str]]:
     ]
 
 
-def test_vectors() -> None:
-    assert json.loads(VECTORS.read_text()) == vectors()
+def test_vectors(vectors: Vectors) -> None:
+    vectors.check("certificates", computed())
 
 
 @pytest.mark.parametrize("indices", [(0, 1), (0, 2, 3), (0, 1, 2, 3)])

@@ -1,8 +1,6 @@
 """Validator sets: order, hash, proposer and quorum."""
 
-import json
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
@@ -10,12 +8,12 @@ from hypothesis import given, strategies as st
 from consensus.errors import InvalidValidatorSet
 from consensus.validators import Validator, ValidatorSet
 from tests.consensus.committee import Committee, validator
+from tests.support.vectors import Vectors
 
-VECTORS = Path(__file__).parents[1] / "vectors" / "validator_sets.json"
 STAKES = [[1], [10**18] * 4, [5, 1, 3], [2**255, 1]]
 
 
-def vectors() -> list[dict[str, object]]:
+def computed() -> list[dict[str, object]]:
     """The validator sets of these tests, as another implementation would read them."""
     found: list[dict[str, object]] = []
     for stakes in STAKES:
@@ -41,8 +39,8 @@ def vectors() -> list[dict[str, object]]:
     return found
 
 
-def test_vectors() -> None:
-    assert json.loads(VECTORS.read_text()) == vectors()
+def test_vectors(vectors: Vectors) -> None:
+    vectors.check("validator_sets", computed())
 
 
 def test_order_is_by_stake_and_does_not_depend_on_the_input() -> None:

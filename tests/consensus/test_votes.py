@@ -1,8 +1,6 @@
 """Sign-bytes and signatures of votes."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -24,8 +22,8 @@ from tests.consensus.committee import (
     OTHER_GENESIS,
     Committee,
 )
+from tests.support.vectors import Vectors
 
-VECTORS = Path(__file__).parents[1] / "vectors" / "votes.json"
 SUBJECTS = [
     Subject(VoteKind.PROPOSAL, 1, 0, BLOCK),
     Subject(VoteKind.PREVOTE, 1, 0, BLOCK),
@@ -35,7 +33,7 @@ SUBJECTS = [
 ]
 
 
-def vectors() -> list[dict[str, object]]:
+def computed() -> list[dict[str, object]]:
     """Subjects with their sign-bytes, digest and a deterministic signature."""
     committee = Committee(1)
     return [
@@ -55,8 +53,8 @@ def vectors() -> list[dict[str, object]]:
     ]
 
 
-def test_vectors() -> None:
-    assert json.loads(VECTORS.read_text()) == vectors()
+def test_vectors(vectors: Vectors) -> None:
+    vectors.check("votes", computed())
 
 
 def test_sign_bytes_are_93_bytes() -> None:

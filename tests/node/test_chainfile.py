@@ -1,9 +1,7 @@
 """Chain files: the vector, the round trip, and a refusal for every defect."""
 
 import io
-import json
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
@@ -19,8 +17,8 @@ from node.chainfile import (
 )
 from node.errors import ChainFileError
 from tests.node.blocks import make_block, make_certificate, make_transaction
+from tests.support.vectors import Vectors
 
-VECTORS = Path(__file__).parents[1] / "vectors" / "chain_file.json"
 SPEC = b'{"chain_id": 4242}'
 
 
@@ -52,7 +50,7 @@ def read(content: bytes) -> list[Record]:
     return list(reader.records())
 
 
-def vectors() -> dict[str, object]:
+def computed() -> dict[str, object]:
     """One small file, whole, with what a reader finds in it."""
     return {
         "file": "0x" + written().hex(),
@@ -69,8 +67,8 @@ def vectors() -> dict[str, object]:
     }
 
 
-def test_vectors() -> None:
-    assert json.loads(VECTORS.read_text()) == vectors()
+def test_vectors(vectors: Vectors) -> None:
+    vectors.check("chain_file", computed())
 
 
 def test_what_was_written_is_read() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from node.rpc.envelope import BadRequest, Request, read_body, write_body
+from node.rpc.envelope import MAX_DEPTH, BadRequest, Request, read_body, write_body
 from node.rpc.errors import INVALID_REQUEST, PARSE_ERROR, RpcError
 
 
@@ -98,6 +98,21 @@ def test_what_is_no_json_is_a_parse_error(body: bytes) -> None:
     with pytest.raises(RpcError, match="parse error") as caught:
         read_body(body, max_batch=10)
     assert caught.value.code == PARSE_ERROR
+
+
+def test_nesting_is_bounded_before_parsing() -> None:
+    deepest = b"[" * MAX_DEPTH + b"]" * MAX_DEPTH
+    assert read_body(deepest, max_batch=1).batch
+    for body in (b"[" + deepest + b"]", b'{"a":' * 40, b"[" * 2_000_000):
+        with pytest.raises(RpcError, match="nested more than 32 levels"):
+            read_body(body, max_batch=1)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100, '"' + "[" * 100, "\\" + "{" * 100, "\n" + "[" * 50]
+)
+def test_brackets_in_strings_do_not_nest(text: str) -> None:
+    assert one(call(params=[text])) == Request("eth_chainId", [text], 1)
 
 
 def test_batches_are_bounded() -> None:

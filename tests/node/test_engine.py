@@ -1,0 +1,293 @@
+"""The engine: blocks, crashes between any two writes, bad transactions."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from chain.block import Block
+from chain.crypto import keccak
+from chain.database import ChainDatabase
+from chain.header import Header
+from chain.store import Store
+from chain.transaction import decode
+from consensus.certificate import verify_certificate
+from consensus.proposal import check_block
+from node.datadir import ValidatorKey
+from node.errors import KeyFileError, LedgerError
+from node.files import write_durably
+from node.service import Node
+from node.signer import STATE_FILE, Signer
+from tests.node.tiny import (
+    ALICE,
+    BOB,
+    CHAIN_ID,
+    GENESIS_TIME,
+    KEY,
+    Clock,
+    address,
+    make_node,
+    transfer,
+)
+
+
+def admit(node: Node, raw: bytes) -> None:
+    node.mempool.add(decode(raw, CHAIN_ID), 10**9)
+
+
+def step(node: Node) -> Header:
+    async def main() -> Header:
+        assert node.engine is not None
+        return await node.engine.step()
+
+    return trio.run(main)
+
+
+def head_block(node: Node) -> Block:
+    database = node.chain.database
+    return database.block(database.head().hash)
+
+
+def test_empty_blocks_follow_each_other(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    headers = [step(node) for _ in range(3)]
+    assert [header.number for header in headers] == [1, 2, 3]
+    assert headers[2].parent_hash == headers[1].hash
+
+
+def test_blocks_satisfy_consensus_and_carry_certificates(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    epoch, database = node.chain.epoch, node.chain.database
+    for _ in range(3):
+        parent = database.head()
+        step(node)
+        block = head_block(node)
+        check_block(epoch, parent, block)
+        certificate = database.certificate(block.hash)
+        assert certificate is not None
+        verify_certificate(
+            epoch.genesis_hash,
+            certificate,
+            epoch.current,
+            height=block.number,
+            block_hash=block.hash,
+        )
+
+
+def test_timestamps_rise_even_when_the_clock_stands_or_falls(tmp_path: Path) -> None:
+    clock = Clock()
+    node = make_node(tmp_path, clock=clock)
+    times = [step(node).timestamp for _ in range(2)]
+    clock.seconds = 5.0
+    times.append(step(node).timestamp)
+    clock.seconds = GENESIS_TIME + 1_000.9
+    times.append(step(node).timestamp)
+    assert times == [GENESIS_TIME + each for each in (100, 101, 102, 1_000)]
+
+
+def test_best_transactions_go_in_and_leave_the_pool(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    admit(node, transfer(ALICE, 0, tip=10**9))
+    admit(node, transfer(BOB, 0, tip=2 * 10**9))
+    admit(node, transfer(ALICE, 2))
+    step(node)
+    included = head_block(node).transactions
+    assert [decode(raw, CHAIN_ID).sender for raw in included] == [
+        address(BOB),
+        address(ALICE),
+    ]
+    assert [waiting.nonce for waiting in node.mempool.transactions()] == [2]
+
+
+def test_transaction_that_became_unpayable_is_dropped_and_stops_nobody(
+    tmp_path: Path,
+) -> None:
+    node = make_node(tmp_path)
+    everything = 999 * 10**18
+    admit(node, transfer(ALICE, 0, value=everything, tip=9 * 10**8))
+    admit(node, transfer(BOB, 0))
+    # Admitted on the same balance by a pool that has not seen the first one.
+    poor = decode(transfer(ALICE, 1, value=1), CHAIN_ID)
+    node.mempool.add(poor, 10**9)
+    step(node)
+    drained = transfer(ALICE, 2, value=everything)
+    accounts = node.mempool._accounts
+    rich = accounts(address(ALICE))
+    node.mempool._accounts = lambda _: type(rich)(rich.nonce, 10**24)
+    admit(node, drained)
+    node.mempool._accounts = accounts
+    admit(node, transfer(BOB, 1))
+    header = step(node)
+    assert header.gas_used == 21_000
+    assert node.mempool.get(keccak(drained)) is None
+
+
+def test_transaction_below_the_base_fee_waits(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    admit(node, transfer(ALICE, 0, fee=8 * 10**8, tip=1))
+    headers = [step(node) for _ in range(3)]
+    assert [header.gas_used for header in headers] == [0, 21_000, 0]
+    assert headers[0].base_fee_per_gas > 8 * 10**8 >= headers[1].base_fee_per_gas
+
+
+def test_full_block_leaves_the_rest_for_the_next(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    burn = b"\xfe"
+    for nonce in range(3):
+        raw = transfer(ALICE, nonce, to=None, value=0, gas=14_000_000, data=burn)
+        admit(node, raw)
+    used = [step(node).gas_used for _ in range(2)]
+    assert used == [28_000_000, 14_000_000]
+
+
+def test_key_outside_the_validator_set_is_refused(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    assert node.engine is not None
+    stranger = ValidatorKey.from_seed(b"\x07" * 32, b"\x08" * 64)
+    validator = node.engine._validator
+    other = type(validator)(stranger, validator.signer)
+    with pytest.raises(LedgerError, match="not in the validator set"):
+        Node(node.config, node.chain, other)
+
+
+def test_missing_certificate_is_named(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    head = step(node)
+    node.chain.database.store.write({}, [b"c" + head.hash])
+    with pytest.raises(LedgerError, match="block 1 has no commit certificate"):
+        step(node)
+
+
+class PowerLoss(Exception):
+    """The machine stops."""
+
+
+class Crashing:
+    """Counts durable writes of both kinds and stops at one of them."""
+
+    def __init__(self, at: int, *, after: bool) -> None:
+        self.left = at
+        self.after = after
+        self.off = False
+
+    def around(self, write: Callable[[], None]) -> None:
+        if self.off:
+            write()
+            return
+        if self.left == 0 and not self.after:
+            raise PowerLoss
+        write()
+        if self.left == 0:
+            raise PowerLoss
+        self.left -= 1
+
+
+def life(directory: Path, store: Store, crash: Crashing, clock: Clock) -> Node:
+    node = make_node(directory, store, clock)
+    assert node.engine is not None
+    database = node.chain.database
+
+    def write(path: Path, content: bytes) -> None:
+        crash.around(lambda: write_durably(path, content))
+
+    signer = Signer(directory, database.genesis_hash(), KEY.secret, write=write)
+    node.engine._validator = type(node.engine._validator)(KEY, signer)
+    commit = database.commit
+
+    def committed(*arguments: object, **named: object) -> None:
+        crash.around(lambda: commit(*arguments, **named))  # type: ignore[arg-type]  # as given
+
+    database.commit = committed  # type: ignore[method-assign]  # a crash on the way
+    return node
+
+
+WRITES_PER_BLOCK = 5  # proposal file, three signatures, the database
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("at", range(2 * WRITES_PER_BLOCK))
+def test_crash_at_any_write_neither_double_signs_nor_loses_a_block(
+    tmp_path: Path, at: int, *, after: bool
+) -> None:
+    store, clock = Store.memory(), Clock()
+    crash = Crashing(at, after=after)
+    first = life(tmp_path, store, crash, clock)
+    admit(first, transfer(ALICE, 0))
+    proposed: dict[int, bytes] = {}
+
+    def remember(node: Node) -> None:
+        assert node.engine is not None
+        last = node.engine._validator.signer.last
+        if last is not None:
+            height, block_hash = last.subject.height, last.subject.block_hash
+            assert proposed.setdefault(height, block_hash) == block_hash
+
+    with suppress(PowerLoss):
+        for _ in range(3):
+            step(first)
+        pytest.fail("the machine did not stop")
+    remember(first)
+    # The clock went on, so a block made anew would differ from the signed one.
+    clock.seconds += 50
+    crash.off = True
+    before = ChainDatabase(store).head().number
+    second = life(tmp_path, store, crash, clock)
+    headers = [step(second) for _ in range(3)]
+    for header in headers:
+        proposed.setdefault(header.number, header.hash)
+        assert proposed[header.number] == header.hash
+    assert headers[-1].number == before + 3
+    for number, block_hash in proposed.items():
+        assert second.chain.database.hash_at(number) == block_hash
+
+
+def test_database_older_than_the_signer_is_refused(tmp_path: Path) -> None:
+    store = Store.memory()
+    node = make_node(tmp_path, store)
+    step(node)
+    rows = dict(store.scan(b""))
+    step(node)
+    step(node)
+    old = Store.memory()
+    old.write(rows)
+    with pytest.raises(Exception, match="refusing to sign proposal at height 2"):
+        step(make_node(tmp_path, old, Clock(9_999.0)))
+
+
+def test_lost_proposal_is_not_replaced_by_another(tmp_path: Path) -> None:
+    store = Store.memory()
+    node = life(tmp_path, store, Crashing(3, after=False), Clock())
+    with pytest.raises(PowerLoss):
+        step(node)
+    assert (tmp_path / STATE_FILE).exists()
+    (tmp_path / "last-proposal.rlp").unlink()
+    with pytest.raises(KeyFileError, match="cannot read"):
+        step(make_node(tmp_path, store))
+
+
+def test_beat_keeps_its_grid(tmp_path: Path) -> None:
+    """On a mock clock: a block every period, none in between."""
+    node = make_node(tmp_path)
+    engine = node.engine
+    assert engine is not None
+    seen: list[float] = []
+
+    async def step_at_once() -> Header:
+        seen.append(trio.current_time())
+        if len(seen) == 2:
+            await trio.sleep(2.5)  # a slow block takes two beats and a half
+        return node.chain.database.head()
+
+    engine.step = step_at_once  # type: ignore[method-assign]  # no threads here
+
+    async def main() -> None:
+        start = trio.current_time()
+        with trio.move_on_after(7.25):
+            await engine.run(1.0)
+        seen[:] = [each - start for each in seen]
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert seen == [1.0, 2.0, 4.5, 5.5, 6.5]

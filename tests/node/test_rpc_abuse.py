@@ -1,0 +1,199 @@
+"""Hostile bodies and parameters: named errors, and a node that stays up."""
+
+import json
+from typing import Any
+
+import pytest
+import requests
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from node.rpc.errors import INTERNAL_ERROR
+from tests.node.conftest import RunningNode
+from tests.node.tiny import ALICE, address
+
+ADDRESS = "0x" + address(ALICE).hex()
+METHODS = [
+    "eth_blockNumber",
+    "eth_call",
+    "eth_estimateGas",
+    "eth_feeHistory",
+    "eth_getBalance",
+    "eth_getBlockByHash",
+    "eth_getBlockByNumber",
+    "eth_getBlockReceipts",
+    "eth_getCode",
+    "eth_getFilterChanges",
+    "eth_getFilterLogs",
+    "eth_getLogs",
+    "eth_getProof",
+    "eth_getStorageAt",
+    "eth_getTransactionByBlockNumberAndIndex",
+    "eth_getTransactionByHash",
+    "eth_getTransactionCount",
+    "eth_getTransactionReceipt",
+    "eth_newFilter",
+    "eth_sendRawTransaction",
+    "eth_uninstallFilter",
+    "debug_getRawBlock",
+    "debug_getRawReceipts",
+    "lockstep_certificate",
+    "lockstep_sidecar",
+    "web3_sha3",
+]
+KEYS = [
+    "accessList",
+    "address",
+    "blockHash",
+    "blockNumber",
+    "data",
+    "from",
+    "fromBlock",
+    "gas",
+    "gasPrice",
+    "input",
+    "maxFeePerGas",
+    "storageKeys",
+    "to",
+    "toBlock",
+    "topics",
+    "value",
+]
+SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+HEX = st.binary(max_size=40).map(lambda raw: "0x" + raw.hex())
+QUANTITIES = st.integers(0, 2**260).map(hex) | st.sampled_from(["0x", "0x00", "-0x1"])
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=20)
+    | HEX
+    | QUANTITIES
+    | st.sampled_from([ADDRESS, "latest", "pending", "earliest", "0x" + "00" * 32])
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5)
+    ),
+    max_leaves=12,
+)
+
+
+def check_answer(document: Any) -> None:  # noqa: ANN401 - whatever came back
+    assert document["jsonrpc"] == "2.0"
+    if "error" in document:
+        assert isinstance(document["error"]["message"], str)
+        assert document["error"]["message"]
+        assert document["error"]["code"] != INTERNAL_ERROR, document
+    else:
+        assert "result" in document
+
+
+@SHARED
+@given(st.sampled_from(METHODS), st.lists(VALUES, max_size=4))
+def test_no_parameters_make_an_internal_error(
+    running: RunningNode, method: str, params: list[Any]
+) -> None:
+    check_answer(running.answer(method, *params))
+
+
+@SHARED
+@given(st.binary(max_size=300) | VALUES.map(lambda value: json.dumps(value).encode()))
+def test_no_body_breaks_the_server(running: RunningNode, body: bytes) -> None:
+    response = running.post(body)
+    assert response.status_code in {200, 204}
+    if response.status_code == 200:
+        document = response.json()
+        for each in document if isinstance(document, list) else [document]:
+            check_answer(each)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", -32700),
+        (b"{", -32700),
+        (b"\xff\xfe", -32700),
+        (b"[" * 200_000, -32700),
+        (b"9" * 10_000, -32700),
+        (b'{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":NaN}', -32700),
+        (b"[]", -32600),
+        (b"7", -32600),
+        (b'{"id":1,"method":"eth_chainId"}', -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":7}', -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":"eth_mine"}', -32601),
+        (b'{"jsonrpc":"2.0","id":1,"method":"eth_getBalance"}', -32602),
+        (b'{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[1]}', -32602),
+    ],
+    ids=range(13),
+)
+def test_malformed_bodies_get_the_right_code(
+    running: RunningNode, body: bytes, code: int
+) -> None:
+    document = running.post(body).json()
+    assert document["error"]["code"] == code
+
+
+def test_batches_answer_in_order_and_skip_notifications(running: RunningNode) -> None:
+    batch = [
+        {"jsonrpc": "2.0", "id": "a", "method": "eth_chainId"},
+        {"jsonrpc": "2.0", "method": "eth_chainId"},
+        {"jsonrpc": "2.0", "id": 2, "method": "no_such"},
+        3,
+    ]
+    answers = running.post(json.dumps(batch).encode()).json()
+    assert [answer["id"] for answer in answers] == ["a", 2, None]
+    assert answers[1]["error"]["code"] == -32601
+    silent = json.dumps([batch[1]]).encode()
+    assert running.post(silent).status_code == 204
+
+
+def test_batches_are_bounded(running: RunningNode) -> None:
+    member = {"jsonrpc": "2.0", "id": 1, "method": "eth_chainId"}
+    answer = running.post(json.dumps([member] * 101).encode()).json()
+    assert answer["error"] == {
+        "code": -32600,
+        "message": "batch too large: 101 of at most 100",
+    }
+
+
+def test_largest_body_is_read_and_a_larger_one_refused(running: RunningNode) -> None:
+    limit = running.node.config.rpc_max_body
+    data = "0x" + "ab" * 262_144
+    assert running.call("web3_sha3", data)
+    padded = b'{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}'
+    assert running.post(padded.ljust(limit)).json()["result"]
+    refused = running.post(padded.ljust(limit + 1))
+    assert refused.status_code == 413
+    assert "too large" in refused.json()["error"]["message"]
+
+
+def test_body_without_length_is_bounded_while_reading(running: RunningNode) -> None:
+    chunk = bytes(1 << 16)
+
+    def endless() -> Any:  # noqa: ANN401 - a generator of chunks
+        for _ in range(64):
+            yield chunk
+
+    try:
+        response = requests.post(running.url, data=endless(), timeout=30)
+    except requests.ConnectionError:
+        # The node hung up while we were still sending, which is its right.
+        pass
+    else:
+        assert response.status_code == 413
+    assert running.call("eth_chainId")
+
+
+def test_cors_is_off_unless_configured(running: RunningNode) -> None:
+    body = b'{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}'
+    response = running.post(body, origin="https://evil.example")
+    assert "access-control-allow-origin" not in response.headers
+
+
+def test_other_paths_and_verbs_are_refused(running: RunningNode) -> None:
+    assert running.session.get(running.url, timeout=30).status_code == 405
+    assert running.session.get(running.url + "/x", timeout=30).status_code == 404
