@@ -38,6 +38,7 @@ CALL_STEP_LIMIT: Final = 3_000_000
 
 # A search ends when its bounds are this close, as a share of the upper one.
 _ESTIMATE_TOLERANCE: Final = 64
+_CALL_STIPEND: Final = 2_300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +94,9 @@ def call(
         CallFailed: The request cannot run at all: too little gas or balance.
         CallLimitExceeded: It took more steps than `step_limit`.
     """
-    gas = min(CALL_GAS_LIMIT if request.gas is None else request.gas, CALL_GAS_LIMIT)
+    gas = CALL_GAS_LIMIT if request.gas is None else min(request.gas, CALL_GAS_LIMIT)
+    if request.gas is None:
+        gas = min(gas, _allowance(database, header, request))
     outcome = _run(rules, database, header, request, gas, step_limit)
     return CallResult(
         succeeded=outcome.succeeded,
@@ -114,7 +117,8 @@ def estimate_gas(
 ) -> int:
     """A gas limit with which `request` succeeds on the state after `header`.
 
-    Within 1/64 of the least, found by bisection as every client does.
+    Exact for what needs no more gas than it uses; otherwise within 1/64 of the least,
+    by bisection. The sender need not afford more than the result.
 
     Raises:
         ExecutionReverted: It fails with all the gas a transaction may have.
@@ -124,21 +128,38 @@ def estimate_gas(
     most = rules.transaction_gas_limit
     if request.gas is not None:
         most = min(most, request.gas)
+    most = min(most, _allowance(database, header, request))
     limit = min(step_limit, rules.transaction_step_limit)
-    outcome = _run(rules, database, header, request, most, limit)
+
+    def run(gas: int) -> Outcome:
+        return _run(rules, database, header, request, gas, limit)
+
+    outcome = run(most)
     if not outcome.succeeded:
         raise ExecutionReverted(outcome.error, outcome.output)
-    low, high = outcome.gas_used - 1, most
-    # The 63/64 rule asks for more than was used only when calls nest.
-    guess = outcome.gas_used + outcome.gas_used // 63 + 2_300
-    while low + 1 < high and high - low > high // _ESTIMATE_TOLERANCE:
+    low, high = outcome.gas_used, most
+    if run(low).succeeded:
+        return low
+    # Nested calls need a 64th more than they use, refunds come after.
+    guess = low + low // 63 + _CALL_STIPEND
+    while high - low > max(high // _ESTIMATE_TOLERANCE, 1):
         middle = guess if low < guess < high else (low + high) // 2
         guess = 0
-        if _run(rules, database, header, request, middle, limit).succeeded:
+        if run(middle).succeeded:
             high = middle
         else:
             low = middle
     return high
+
+
+def _allowance(database: ChainDatabase, header: Header, request: CallRequest) -> int:
+    """Gas that the sender can pay for at its price, beside the value."""
+    if request.gas_price == 0:
+        return CALL_GAS_LIMIT
+    balance = World(database, header.state_root).balance(request.sender)
+    if balance < request.value:
+        raise CallFailed(f"balance {balance} does not cover the value {request.value}")
+    return (balance - request.value) // request.gas_price
 
 
 def _run(
