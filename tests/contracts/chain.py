@@ -22,7 +22,7 @@ from chain.store import Store
 from contracts import NAMES, Argument, artifact
 from runtime.evm import BlockContext, Call, execute
 from runtime.ml_precompile import Judge, ml_precompile
-from runtime.precompiles.table import precompiles
+from runtime.precompile_table import precompiles
 from runtime.rules import Rules
 from runtime.steps import OutOfSteps, StepMeter
 from runtime.transition import calldata_tokens

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Final
 
 from eth_abi.abi import encode
@@ -104,6 +105,7 @@ class Game:
     solver: bytes = b""
     job_id: int = 0
     challenges: dict[int, tuple[int, bytes]] = field(default_factory=dict)
+    _over: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Bring in the people; nothing is posted yet."""
@@ -166,10 +168,11 @@ class Game:
         """The JobMarket's view of the job."""
         return self.chain.call("JobMarket", "job", self.job_id)
 
-    @property
+    @cached_property
     def trial(self) -> bytes:
         """Key of the commitment."""
         found: bytes = self.chain.call("JobMarket", "trial", self.job_id)
+        assert found != bytes(32), "there is no commitment yet"
         return found
 
     @property
@@ -217,6 +220,14 @@ class Game:
         self.chain.mine(int(self.chain.parameters["minimum_reveal_delay"]))
         self.reveal(challenge_id)
         return challenge_id
+
+    def live(self) -> list[int]:
+        """Challenges committed here that have no result yet."""
+        statuses = {
+            i: self.view(i).status for i in self.challenges if i not in self._over
+        }
+        self._over |= {i for i, s in statuses.items() if s not in {SEALED, PENDING}}
+        return [i for i in statuses if i not in self._over]
 
     def view(self, challenge_id: int) -> Any:  # noqa: ANN401  (ABI struct)
         """The DisputeGame's view of a challenge."""

@@ -7,6 +7,7 @@ never by who asks.
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from typing import Final
 
 from ml_verifier.errors import MalformedOpening, MalformedProgram, MalformedWitness
@@ -119,13 +120,13 @@ class Trajectory:
         """T."""
         return len(self.states) - 1
 
-    @property
+    @cached_property
     def committed(self) -> list[bytes]:
         """Roots of the committed states, in order."""
         leaves = list(self.states[: self.steps : self.every])
         return [*leaves, self.states[-1]]
 
-    @property
+    @cached_property
     def tree(self) -> Tree:
         """The commitment."""
         leaves = [leaf(Purpose.TRAJECTORY, h) for h in self.committed]
@@ -138,6 +139,7 @@ class Trajectory:
         return self.tree.path(-(-position // self.every))
 
 
+@cache
 def honest(steps: int, every: int = 1) -> Trajectory:
     """The true trajectory."""
     states = [INITIAL]
