@@ -15,36 +15,44 @@ enum {
     FAULT_PRECISION = 256    /* float expressions kept in a wider format */
 };
 
+/* A value that the compiler does not know. */
+INLINE float unknown(float value) {
+    volatile float hidden = value;
+    return hidden;
+}
+
 static int selfcheck(void) {
-    /* Volatile, so that nothing is folded at compile time. */
-    volatile float tiny_bit = 0x1p-12f, one = 1.0f, zero = 0.0f, three = 3.0f;
-    volatile float denormal = 0x1p-149f, smallest = 0x1p-126f, big = 0x1p24f;
-    volatile float numerator = 5.0f, divisor = 41.0f, nan = __builtin_nanf("");
+    float one = unknown(1.0f), zero = unknown(0.0f), big = unknown(0x1p24f);
     int faults = 0;
 
-    float a = one + tiny_bit; /* a * a = 1 + 2^-11 + 2^-24, whose last bit rounds off */
+    float a = one + unknown(0x1p-12f); /* a * a = 1 + 2^-11 + 2^-24: the last bit rounds off */
     float square = 1.0f + 0x1p-11f;
     if (a * a - square != 0.0f) faults |= FAULT_CONTRACTION;
-    if (denormal + denormal == 0.0f || smallest * 0.5f == 0.0f) faults |= FAULT_DENORMALS;
+
+    float denormal = unknown(0x1p-149f), smallest = unknown(0x1p-126f);
+    if (float_bits(denormal + denormal) != 2 || float_bits(smallest * 0.5f) != 0x400000u)
+        faults |= FAULT_DENORMALS;
+
     if ((one + big) - big != 0.0f) faults |= FAULT_REASSOCIATION;
+
+    float nan = unknown(__builtin_nanf(""));
     if (nan == nan || !(nan != nan)) faults |= FAULT_NAN;
-    volatile float negative_zero = -zero;
-    float sum = negative_zero + zero;
-    if (float_bits(sum) != 0) faults |= FAULT_SIGNED_ZERO;
-    volatile float reciprocal = one / divisor;
-    volatile float product = numerator * reciprocal;
-    float quotient = numerator / divisor;
-    if (float_bits(quotient) != 0x3df9c190u || float_bits(product) == float_bits(quotient))
-        faults |= FAULT_RECIPROCAL;
-    if ((big + one) != big || (big + three) != big + 4.0f) faults |= FAULT_ROUNDING;
-    if ((-big - one) != -big || (-big - three) != -big - 4.0f) faults |= FAULT_ROUNDING;
+
+    if (float_bits(unknown(-zero) + 0.0f) != 0) faults |= FAULT_SIGNED_ZERO;
+
+    if (float_bits(unknown(5.0f) / 41.0f) != 0x3df9c190u) faults |= FAULT_RECIPROCAL;
+
+    float three = unknown(3.0f);
+    if (big + one != big || big + three != big + 4.0f) faults |= FAULT_ROUNDING;
+    if (-big - one != -big || -big - three != -big - 4.0f) faults |= FAULT_ROUNDING;
+
     if (fma_f(a, a, -square) != 0x1p-24f) faults |= FAULT_FMA;
     /* 1 + 2^-24 + 2^-60: rounded to double first, it would tie to 1. */
-    volatile float p = 1774001.0f * 0x1p-30f, q = 38737.0f * 0x1p-30f;
+    float p = unknown(1774001.0f * 0x1p-30f), q = unknown(38737.0f * 0x1p-30f);
     if (fma_f(p, q, one) != 1.0f + 0x1p-23f) faults |= FAULT_FMA;
-    volatile float huge = 0x1p100f;
-    if (huge * huge * 0x1p-100f != INFINITY_F)
-        faults |= FAULT_PRECISION;
+
+    float huge = unknown(0x1p100f);
+    if (huge * huge * 0x1p-100f != INFINITY_F) faults |= FAULT_PRECISION;
     return faults;
 }
 

@@ -1,0 +1,153 @@
+"""The build: its compiler, its flags, and the proof that the flags were in force."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from ml_verifier import kernels
+from ml_verifier.kernels.errors import LibraryError
+from ml_verifier.kernels.library import FAULTS, LIBRARY, checked, faults, load
+
+ROOT = Path(__file__).parents[2]
+PROBE = """
+#include <stdio.h>
+#include "variant.h"
+#include "selfcheck.h"
+#ifdef FLUSH
+#include <xmmintrin.h>
+#endif
+int main(void) {
+#ifdef FLUSH
+    _mm_setcsr(_mm_getcsr() | 0x8040);
+#endif
+    printf("%d", selfcheck());
+    return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def hatch_build() -> ModuleType:
+    path = ROOT / "hatch_build.py"
+    spec = importlib.util.spec_from_file_location("hatch_build", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("isa", kernels.isas())
+def test_no_fault_in_the_library_in_use(isa: str) -> None:
+    assert faults(LIBRARY, isa) == ()
+
+
+def probe(
+    build: ModuleType, folder: Path, *extra: str, portable: bool = False
+) -> set[str]:
+    """The faults that the self-check finds when compiled with more flags."""
+    source, program = folder / "probe.c", folder / "probe"
+    source.write_text(PROBE)
+    command = [*build.compiler(), *build.FLAGS, "-I", str(build.SOURCES), *extra]
+    if portable:
+        command.append("-DLOCKSTEP_PORTABLE")
+    command += ["-Wno-unused-function", "-o", str(program), str(source)]
+    subprocess.run(command, check=True)  # noqa: S603  the compiler that builds the kernels
+    found = subprocess.run([str(program)], check=True, capture_output=True, text=True)  # noqa: S603  just built
+    bits = int(found.stdout)
+    return {name for bit, name in enumerate(FAULTS) if bits >> bit & 1}
+
+
+def test_the_flags_in_use_have_no_fault(
+    hatch_build: ModuleType, tmp_path: Path
+) -> None:
+    assert probe(hatch_build, tmp_path, portable=True) == set()
+
+
+x86 = pytest.mark.skipif("avx2" not in kernels.isas(), reason="x86 compiler flags")
+
+
+@x86
+@pytest.mark.parametrize(
+    ("flags", "fault"),
+    [
+        (("-mfma", "-ffp-contract=fast"), "contraction"),
+        (("-fassociative-math", "-fno-signed-zeros"), "reassociation"),
+        (("-ffinite-math-only",), "NaN tests removed"),
+        (("-fno-signed-zeros",), "signed zeros ignored"),
+        (("-freciprocal-math",), "reciprocal division"),
+        (("-DFLUSH",), "flushed denormals"),
+    ],
+)
+def test_each_forbidden_flag_is_noticed(
+    hatch_build: ModuleType, tmp_path: Path, flags: tuple[str, ...], fault: str
+) -> None:
+    assert fault in probe(hatch_build, tmp_path, *flags, portable=True)
+
+
+def test_fast_math_does_not_compile(hatch_build: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        probe(hatch_build, tmp_path, "-ffast-math")
+
+
+@x86
+@pytest.mark.slow
+@pytest.mark.usefixtures("soak")
+def test_a_miscompiled_library_is_not_loaded(
+    hatch_build: ModuleType, tmp_path: Path
+) -> None:
+    path = hatch_build.build(tmp_path / "kernels.so", ["-ffp-contract=fast"])
+    with pytest.raises(LibraryError, match="contraction"):
+        checked(path)
+
+
+def test_a_missing_library_says_how_to_build_it(tmp_path: Path) -> None:
+    with pytest.raises(LibraryError, match=r"hatch_build\.py"):
+        load(tmp_path / "none.so")
+
+
+def test_a_stale_library_is_refused(hatch_build: ModuleType, tmp_path: Path) -> None:
+    source, library = tmp_path / "old.c", tmp_path / "old.so"
+    source.write_text("long lockstep_call_bytes(void) { return 8; }")
+    command = [*hatch_build.compiler(), "-shared", "-fPIC", "-o", str(library)]
+    subprocess.run([*command, str(source)], check=True)  # noqa: S603  the compiler that builds the kernels
+    with pytest.raises(LibraryError, match="built from other sources"):
+        load(library)
+
+
+def test_the_compiler_is_cc(
+    hatch_build: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", f"{sys.executable} -O1")
+    assert hatch_build.compiler() == [sys.executable, "-O1"]
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises(hatch_build.BuildError, match="no-such-compiler"):
+        hatch_build.compiler()
+
+
+def test_no_compiler_is_a_clear_error(
+    hatch_build: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(hatch_build.BuildError, match="no C compiler found"):
+        hatch_build.compiler()
+
+
+def test_a_failing_compiler_shows_its_output(
+    hatch_build: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(hatch_build, "SOURCES", tmp_path)
+    with pytest.raises(hatch_build.BuildError, match="failed with status"):
+        hatch_build.build(tmp_path / "kernels.so")
+    assert not (tmp_path / "kernels.so").exists()
+
+
+def test_machines_name_their_variants(hatch_build: ModuleType) -> None:
+    assert set(hatch_build.units("AMD64")) == set(hatch_build.units("x86_64"))
+    assert "neon" in hatch_build.units("arm64")
+    assert set(hatch_build.units("riscv64")) == {"portable", "library", "pool"}
