@@ -111,7 +111,7 @@ def _pool(request: Request, x: Shape) -> tuple[Shape, tuple[int, ...]]:
     """Output shape and sizes of a pool over x."""
     planes = _plane(request, x)
     kernel = request.integers("kernel", 2, low=1)
-    dilation = (1, 1)
+    dilation: Shape = (1, 1)
     if "dilation" in request.attributes:
         dilation = request.integers("dilation", 2, low=1)
     out = _outputs(request, x[2:], kernel, dilation)

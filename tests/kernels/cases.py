@@ -10,15 +10,20 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ml_verifier import kernels, oracle
+from ml_verifier.engine import Backend
 from ml_verifier.kernels import AttributeValue
 from ml_verifier.operators import BY_NAME, infer
 from ml_verifier.types import DType, TensorType
 
 Array = NDArray[Any]
+Attributes = dict[str, AttributeValue]
 
 SPECIAL = np.array(
-    [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 2**-149, -(2**-149), 2**-126]
-    + [3.4028235e38, -3.4028235e38, 88.72284, -103.97208, -87.33655, 2**-24, 0.5],
+    [
+        *(0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 0.5),
+        *(2**-149, -(2**-149), 2**-126, 2**-24, 3.4028235e38, -3.4028235e38),
+        *(88.72284, -103.97208, -87.33655),
+    ],
     np.float32,
 )
 
@@ -43,7 +48,7 @@ class Case:
             array.view(np.uint8).fill(0xA5) if array.ndim else array.fill(-77)
         return made
 
-    def run(self, backend: Any) -> tuple[int, list[Array]]:
+    def run(self, backend: Backend) -> tuple[int, list[Array]]:
         """Status and outputs, NaN canonical."""
         outputs = self.outputs()
         status = backend.bind(self.name, self.attributes, self.inputs, outputs)()
@@ -104,7 +109,7 @@ KINDS = ("plain", "plain", "wide", "tiny", "special", "integers")
 
 
 def values(seed: int, shape: Sequence[int], kind: str) -> Array:
-    """A float32 array: ordinary, of all exponents, denormal, or full of special ones."""
+    """A float32 array: ordinary, of all exponents, denormal, or with special ones."""
     random = np.random.default_rng(seed)
     if kind == "plain":
         return random.standard_normal(shape).astype(np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ml_verifier import oracle
 from ml_verifier.kernels import AttributeValue
-from tests.kernels.cases import Array, Case
+from tests.kernels.cases import Array, Attributes, Case
 
 
 @dataclass(frozen=True)
@@ -61,20 +61,39 @@ def single(value: float) -> float:
     return float(np.float32(value))
 
 
-CONV = {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2), "groups": 2}
+CONV: Attributes = {
+    "stride": (2, 1),
+    "padding": (1, 2),
+    "dilation": (1, 2),
+    "groups": 2,
+}
 X, W, Y = (3, 4, 11, 13), (6, 2, 3, 3), (3, 6, 6, 13)
-SAME = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
+SAME: Attributes = {
+    "stride": (1, 1),
+    "padding": (1, 1),
+    "dilation": (1, 1),
+    "groups": 1,
+}
 WIDE, NARROW, OUT = (2, 30, 18, 17), (17, 30, 3, 3), (2, 17, 18, 17)
-MAX = {"kernel": (3, 2), "stride": (2, 2), "padding": (1, 1), "dilation": (1, 2)}
-AVERAGE = {"kernel": (3, 2), "stride": (2, 1), "padding": (1, 1)}
-ADAMW = {
+MAX: Attributes = {
+    "kernel": (3, 2),
+    "stride": (2, 2),
+    "padding": (1, 1),
+    "dilation": (1, 2),
+}
+AVERAGE: Attributes = {"kernel": (3, 2), "stride": (2, 1), "padding": (1, 1)}
+ADAMW: Attributes = {
     "lr": single(1e-3),
     "beta1": single(0.9),
     "beta2": single(0.999),
     "eps": single(1e-8),
     "weight_decay": single(0.01),
 }
-SGD = {"lr": single(0.1), "momentum": single(0.9), "weight_decay": single(1e-4)}
+SGD: Attributes = {
+    "lr": single(0.1),
+    "momentum": single(0.9),
+    "weight_decay": single(1e-4),
+}
 N = 1000
 
 

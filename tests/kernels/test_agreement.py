@@ -1,13 +1,24 @@
 """Kernels and oracle agree to the bit, for every operator, on hostile values."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from ml_verifier import kernels
 from ml_verifier.operators import BY_NAME
-from tests.kernels.cases import Case, check, floats, lengths, positive, shapes
+from tests.kernels.cases import (
+    Array,
+    Attributes,
+    Case,
+    check,
+    floats,
+    lengths,
+    positive,
+    shapes,
+)
 
 FEW = settings(max_examples=25)
 
@@ -119,7 +130,7 @@ def test_log_softmax_of_a_row_longer_than_a_block() -> None:
 
 
 @st.composite
-def targets(draw: st.DrawFn, rows: int, classes: int) -> Any:
+def targets(draw: st.DrawFn, rows: int, classes: int) -> Array:
     slack = draw(st.sampled_from([0, 0, 0, 1]))
     found = draw(
         st.lists(st.integers(-slack, classes - 1 + slack), min_size=rows, max_size=rows)
@@ -140,8 +151,6 @@ def test_a_target_out_of_range_traps(out: int) -> None:
     target = np.array([0, out], np.int64)
     case = Case("nll_loss", (np.zeros((2, 3), np.float32), target))
     check(case)
-    from ml_verifier import kernels
-
     assert case.run(kernels)[0] == 1
 
 
@@ -149,7 +158,7 @@ geometry = st.tuples(st.integers(1, 3), st.integers(0, 3), st.integers(1, 3))
 
 
 @st.composite
-def convolutions(draw: st.DrawFn) -> tuple[Any, Any, Any, dict[str, Any]]:
+def convolutions(draw: st.DrawFn) -> tuple[Array, Array, Array, Attributes]:
     """x, w, a gradient of the output, and the attributes."""
     groups = draw(st.sampled_from([1, 1, 2, 3]))
     channels, outputs = (groups * draw(st.integers(1, 3)) for _ in range(2))
@@ -175,7 +184,7 @@ def convolutions(draw: st.DrawFn) -> tuple[Any, Any, Any, dict[str, Any]]:
     return x, w, g, {**attributes, "groups": groups}
 
 
-def check_convolution(x: Any, w: Any, g: Any, attributes: dict[str, Any]) -> None:
+def check_convolution(x: Array, w: Array, g: Array, attributes: Attributes) -> None:
     check(Case("conv2d", (x, w), attributes))
     given_input = {**attributes, "input_shape": x.shape}
     check(Case("conv2d_backward_input", (g, w), given_input))
@@ -185,7 +194,7 @@ def check_convolution(x: Any, w: Any, g: Any, attributes: dict[str, Any]) -> Non
 
 @FEW
 @given(convolutions())
-def test_convolutions(drawn: tuple[Any, Any, Any, dict[str, Any]]) -> None:
+def test_convolutions(drawn: tuple[Array, Array, Array, Attributes]) -> None:
     check_convolution(*drawn)
 
 
@@ -218,7 +227,7 @@ def test_convolutions_at_the_edges(
 
 
 @st.composite
-def pools(draw: st.DrawFn, dilated: bool) -> tuple[Any, dict[str, Any]]:  # noqa: FBT001  a strategy's argument
+def pools(draw: st.DrawFn, dilated: bool) -> tuple[Array, Attributes]:  # noqa: FBT001  a strategy's argument
     kernel = tuple(draw(st.integers(1, 4)) for _ in range(2))
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
     stride = tuple(draw(st.integers(1, 3)) for _ in range(2))
@@ -228,14 +237,14 @@ def pools(draw: st.DrawFn, dilated: bool) -> tuple[Any, dict[str, Any]]:  # noqa
         for k, p, d in zip(kernel, padding, dilation, strict=True)
     ]
     x = draw(floats((draw(st.integers(1, 2)), draw(st.integers(1, 3)), *plane)))
-    attributes = {"kernel": kernel, "stride": stride, "padding": padding}
-    return x, {**attributes, "dilation": dilation} if dilated else attributes
+    attributes: Attributes = {"kernel": kernel, "stride": stride, "padding": padding}
+    if dilated:
+        attributes["dilation"] = dilation
+    return x, attributes
 
 
 @given(pools(dilated=True), st.data())
-def test_max_pool(drawn: tuple[Any, dict[str, Any]], data: st.DataObject) -> None:
-    from ml_verifier import kernels
-
+def test_max_pool(drawn: tuple[Array, Attributes], data: st.DataObject) -> None:
     x, attributes = drawn
     case = Case("max_pool2d", (x,), attributes)
     check(case)
@@ -246,8 +255,6 @@ def test_max_pool(drawn: tuple[Any, dict[str, Any]], data: st.DataObject) -> Non
 
 @pytest.mark.parametrize("out", [-1, 9, 2**40])
 def test_a_pooling_index_out_of_range_traps(out: int) -> None:
-    from ml_verifier import kernels
-
     index = np.array([0, 8, out, 1], np.int64).reshape(1, 1, 2, 2)
     g = np.ones((1, 1, 2, 2), np.float32)
     case = Case("max_pool2d_backward", (g, index), {"input_shape": (1, 1, 3, 3)})
@@ -256,8 +263,6 @@ def test_a_pooling_index_out_of_range_traps(out: int) -> None:
 
 
 def test_max_pool_keeps_the_last_nan_and_the_first_of_equals() -> None:
-    from ml_verifier import kernels
-
     x = np.array([[[[1, 1, -np.inf, -np.inf], [np.nan, 5, np.nan, 7]]]], np.float32)
     window = {"kernel": (1, 2), "stride": (1, 2), "padding": (0, 0), "dilation": (1, 1)}
     _, (y, index) = Case("max_pool2d", (x,), window).run(kernels)
@@ -267,7 +272,7 @@ def test_max_pool_keeps_the_last_nan_and_the_first_of_equals() -> None:
 
 @given(pools(dilated=False), st.integers(0, 1), st.data())
 def test_avg_pool(
-    drawn: tuple[Any, dict[str, Any]], include: int, data: st.DataObject
+    drawn: tuple[Array, Attributes], include: int, data: st.DataObject
 ) -> None:
     x, attributes = drawn
     attributes = {**attributes, "count_include_pad": include}
@@ -296,7 +301,7 @@ def test_batch_norm(
 @pytest.mark.parametrize("nesterov", [0, 1])
 @given(data=st.data(), n=lengths, lr=F32, momentum=F32, decay=F32)
 @FEW
-def test_sgd(  # noqa: PLR0913  one per attribute
+def test_sgd(
     nesterov: int,
     data: st.DataObject,
     n: int,
@@ -345,7 +350,5 @@ def test_movement(data: st.DataObject, shape: tuple[int, ...], whole: bool) -> N
 
 
 def test_every_operator_is_tested_here() -> None:
-    from pathlib import Path
-
     source = Path(__file__).read_text()
     assert [name for name in BY_NAME if f'"{name}"' not in source] == []

@@ -5,27 +5,43 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ml_verifier import kernels
 from ml_verifier.kernels import BindingError, KernelError, bind
-from tests.kernels.cases import Case, assert_same
+from tests.kernels.cases import Array, Attributes, Case, assert_same
 
 
-def f32(*shape: int) -> Any:
+def f32(*shape: int) -> Array:
     return np.zeros(shape, np.float32)
 
 
-def i64(*shape: int) -> Any:
+def i64(*shape: int) -> Array:
     return np.zeros(shape, np.int64)
 
 
-MATMUL = {"ta": 0, "tb": 0}
-CONV = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
-POOL = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0), "dilation": (1, 1)}
-MEAN = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0), "count_include_pad": 1}
-SGD = {"lr": 0.5, "momentum": 0.5, "weight_decay": 0.0, "nesterov": 0}
+MATMUL: Attributes = {"ta": 0, "tb": 0}
+CONV: Attributes = {
+    "stride": (1, 1),
+    "padding": (0, 0),
+    "dilation": (1, 1),
+    "groups": 1,
+}
+POOL: Attributes = {
+    "kernel": (2, 2),
+    "stride": (2, 2),
+    "padding": (0, 0),
+    "dilation": (1, 1),
+}
+MEAN: Attributes = {
+    "kernel": (2, 2),
+    "stride": (2, 2),
+    "padding": (0, 0),
+    "count_include_pad": 1,
+}
+SGD: Attributes = {"lr": 0.5, "momentum": 0.5, "weight_decay": 0.0, "nesterov": 0}
 READ_ONLY = f32(4)
 READ_ONLY.flags.writeable = False
 X = f32(1, 1, 4, 4)
-NORM = {"momentum": 0.5, "eps": 0.5}
+NORM: Attributes = {"momentum": 0.5, "eps": 0.5}
 
 REFUSED: list[tuple[str, dict[str, Any], list[Any], list[Any], str]] = [
     ("softmax", {}, [f32(4)], [f32(4)], "no operator 'softmax'"),
@@ -186,10 +202,8 @@ def test_an_optimiser_may_write_what_it_reads(n: int) -> None:
     random = np.random.default_rng(5)
     p, g, m, v = (np.abs(random.standard_normal(n)).astype("f4") for _ in range(4))
     c = np.asarray(np.float32(0.5))
-    attributes = {"lr": 0.5, "beta1": 0.5, "beta2": 0.75, "eps": 0.25}
+    attributes: Attributes = {"lr": 0.5, "beta1": 0.5, "beta2": 0.75, "eps": 0.25}
     case = Case("adamw", (p, g, m, v, c, c), {**attributes, "weight_decay": 0.5})
-    from ml_verifier import kernels
-
     expected = case.run(kernels)
     assert bind("adamw", case.attributes, case.inputs, [p, m, v])() == 0
     assert_same((0, [p, m, v]), expected)

@@ -57,7 +57,7 @@ def rounded(function: Callable[[Any], Any], x: float) -> np.float32:
         candidates = [guess, *(np.nextafter(guess, np.float32(t)) for t in (-9e9, 9e9))]
         finite = [c for c in candidates if np.isfinite(c)]
         best = min(finite, key=lambda c: abs(mpmath.mpf(float(c)) - value))
-    return np.copysign(best, np.float32(x)) if best == 0 and x < 0 else best
+    return np.float32(np.copysign(best, x) if best == 0 and x < 0 else best)
 
 
 def expected(name: str, x: np.float32) -> np.float32:
@@ -107,7 +107,7 @@ def pattern_hash(function: int, first: int, count: int) -> str:
             function, start, block.size, block.ctypes.data_as(ctypes.c_void_p)
         )
         kernels.canonicalise(block)
-        digest.update(block)
+        digest.update(block.tobytes())
     return digest.hexdigest()
 
 

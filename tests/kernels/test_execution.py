@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,23 +10,36 @@ import torch
 
 from ml_verifier import kernels
 from ml_verifier.kernels import KernelError
-from tests.kernels.cases import Case, assert_same, bits, settings, values
+from tests.kernels.cases import (
+    Array,
+    Attributes,
+    Case,
+    assert_same,
+    bits,
+    settings,
+    values,
+)
 
 RANDOM = np.random.default_rng(3)
-SAME = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
+SAME: Attributes = {
+    "stride": (1, 1),
+    "padding": (1, 1),
+    "dilation": (1, 1),
+    "groups": 1,
+}
 X, W, Y = (5, 8, 20, 21), (24, 8, 3, 3), (5, 24, 20, 21)
 BIG = 150_001
 
 
-def normal(*shape: int) -> Any:
+def normal(*shape: int) -> Array:
     return RANDOM.standard_normal(shape).astype(np.float32)
 
 
-def optimiser(count: int) -> list[Any]:
+def optimiser(count: int) -> list[Array]:
     return [np.abs(normal(BIG)) for _ in range(count)]
 
 
-NUMBER = {"lr": 0.5, "momentum": 0.5, "weight_decay": 0.25}
+NUMBER: Attributes = {"lr": 0.5, "momentum": 0.5, "weight_decay": 0.25}
 # Large enough to be shared among threads.
 LARGE = [
     Case("matmul", (normal(301, 513), normal(257, 513)), {"ta": 0, "tb": 1}),

@@ -8,7 +8,7 @@ import pytest
 from ml_verifier import kernels, oracle
 from ml_verifier.operators import BY_NAME
 from tests.kernels.cases import assert_same, settings
-from tests.kernels.golden import GOLDEN
+from tests.kernels.golden import GOLDEN, Golden
 from tests.support.vectors import Vectors
 
 NUMBERED = list(enumerate(GOLDEN))
@@ -26,7 +26,7 @@ def test_vectors(vectors: Vectors) -> None:
 
 
 @pytest.mark.parametrize(("number", "golden"), NUMBERED, ids=IDS)
-def test_every_implementation_agrees(number: int, golden: Any) -> None:
+def test_every_implementation_agrees(number: int, golden: Golden) -> None:
     case = golden.case(number)
     expected = case.run(oracle)
     for isa in kernels.isas():

@@ -1,7 +1,6 @@
 """The operators compute what their names say: approximate agreement with torch."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -9,29 +8,35 @@ import torch
 from torch.nn import functional
 
 from ml_verifier import kernels
-from tests.kernels.cases import Case
+from ml_verifier.kernels import AttributeValue
+from tests.kernels.cases import Array, Attributes, Case
 
 RANDOM = np.random.default_rng(11)
 
 
-def normal(*shape: int) -> Any:
+def normal(*shape: int) -> Array:
     return RANDOM.standard_normal(shape).astype(np.float32)
 
 
-def run(name: str, *inputs: Any, **attributes: Any) -> list[Any]:
+def run(name: str, *inputs: Array, **attributes: AttributeValue) -> list[Array]:
     status, outputs = Case(name, inputs, attributes).run(kernels)
     assert status == 0
     return outputs
 
 
-def close(found: Any, expected: torch.Tensor, tolerance: float = 2e-5) -> None:
+def close(found: Array, expected: torch.Tensor, tolerance: float = 2e-5) -> None:
     want = expected.detach().numpy()
     assert found.shape == want.shape
     np.testing.assert_allclose(found, want, rtol=tolerance, atol=tolerance)
 
 
-def tensor(array: Any) -> torch.Tensor:
+def tensor(array: Array) -> torch.Tensor:
     return torch.from_numpy(array.copy()).requires_grad_()
+
+
+def backward(y: torch.Tensor, g: Array | None) -> None:
+    gradient = None if g is None else torch.from_numpy(g)
+    y.backward(gradient)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 @pytest.mark.parametrize(("ta", "tb"), [(0, 0), (0, 1), (1, 0), (1, 1)])
@@ -65,7 +70,7 @@ def test_unary_and_its_gradient(name: str) -> None:
     close(run(name, x)[0], y)
     if not saved:
         return
-    y.backward(torch.from_numpy(g))
+    backward(y, g)
     kept = x if saved == "input" else y.detach().numpy()
     assert t.grad is not None
     close(run(f"{name}_backward", g, kept)[0], t.grad)
@@ -92,7 +97,7 @@ def test_cross_entropy_and_its_gradient() -> None:
     x, target = normal(20, 7), RANDOM.integers(0, 7, 20)
     t = tensor(x)
     loss = functional.cross_entropy(t, torch.from_numpy(target))
-    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    backward(loss, None)
     (logp,) = run("log_softmax", x)
     close(run("nll_loss", logp, target)[0], loss)
     one = np.asarray(np.float32(1))
@@ -118,7 +123,7 @@ def test_convolution_and_its_gradients(
     x, w = normal(3, 4, 12, 11), normal(8, 4 // groups, 3, 2)
     tx, tw = tensor(x), tensor(w)
     y = functional.conv2d(tx, tw, None, stride, padding, dilation, groups)
-    attributes: dict[str, Any] = {
+    attributes: Attributes = {
         "stride": stride,
         "padding": padding,
         "dilation": dilation,
@@ -126,7 +131,7 @@ def test_convolution_and_its_gradients(
     }
     close(run("conv2d", x, w, **attributes)[0], y)
     g = normal(*y.shape)
-    y.backward(torch.from_numpy(g))
+    backward(y, g)
     assert tx.grad is not None
     assert tw.grad is not None
     given_x = run("conv2d_backward_input", g, w, input_shape=x.shape, **attributes)
@@ -147,7 +152,7 @@ def test_max_pool_and_its_gradient() -> None:
     close(found, y)
     assert (where == index.numpy()).all()
     g = normal(*y.shape)
-    y.backward(torch.from_numpy(g))
+    backward(y, g)
     assert t.grad is not None
     close(run("max_pool2d_backward", g, where, input_shape=x.shape)[0], t.grad)
 
@@ -159,7 +164,7 @@ def test_average_pool_and_its_gradient(include: int) -> None:
     y = functional.avg_pool2d(
         t, (3, 2), (2, 1), (1, 1), count_include_pad=bool(include)
     )
-    window: dict[str, Any] = {
+    window: Attributes = {
         "kernel": (3, 2),
         "stride": (2, 1),
         "padding": (1, 1),
@@ -167,7 +172,7 @@ def test_average_pool_and_its_gradient(include: int) -> None:
     }
     close(run("avg_pool2d", x, **window)[0], y)
     g = normal(*y.shape)
-    y.backward(torch.from_numpy(g))
+    backward(y, g)
     assert t.grad is not None
     close(run("avg_pool2d_backward", g, input_shape=x.shape, **window)[0], t.grad)
 
@@ -188,11 +193,11 @@ def test_batch_norm_and_its_gradients() -> None:
         variance_after,
         tw,
         tb,
-        True,
-        momentum,
-        eps,  # noqa: FBT003  positional in torch
+        training=True,
+        momentum=momentum,
+        eps=eps,
     )
-    expected.backward(torch.from_numpy(g))
+    backward(expected, g)
     y, mean, rstd, next_mean, next_variance = run(
         "batch_norm", x, w, b, rm, rv, momentum=momentum, eps=eps
     )
