@@ -242,18 +242,7 @@ class Engine:
 
     def _fill(self, work: _Height, planned: Plan) -> ExecutedBlock:
         """Build the planned block from the mempool's best transactions."""
-        builder = BlockBuilder(
-            self._forks.at(planned.height),
-            self._database,
-            work.parent,
-            BlockAttributes(
-                timestamp=planned.timestamp,
-                coinbase=planned.coinbase,
-                mix_hash=planned.mix_hash,
-                extra_data=planned.extra_data,
-                sidecar=planned.sidecar,
-            ),
-        )
+        builder = self._builder(work, planned)
         deadline = time.monotonic() + _BUILD_SECONDS
         misfits = 0
         selection = work.selection
@@ -270,10 +259,35 @@ class Engine:
             except TransactionInvalid as error:
                 work.dropped.append(Dropped(best, str(error)))
                 selection.skip()
+            # A fault of ours in executing one transaction must not stop the chain:
+            # it is logged in full, and the block is built again without it.
+            except Exception as error:  # noqa: BLE001 - the boundary, see above
+                _log.exception("transaction failed", hash="0x" + best.hash.hex())
+                work.dropped.append(Dropped(best, f"internal error: {error!r}"))
+                selection.skip()
+                builder = self._builder(work, planned)
             else:
                 work.included.append(best)
                 selection.accept()
         return builder.seal()
+
+    def _builder(self, work: _Height, planned: Plan) -> BlockBuilder:
+        """A builder of the planned block that holds what was included so far."""
+        builder = BlockBuilder(
+            self._forks.at(planned.height),
+            self._database,
+            work.parent,
+            BlockAttributes(
+                timestamp=planned.timestamp,
+                coinbase=planned.coinbase,
+                mix_hash=planned.mix_hash,
+                extra_data=planned.extra_data,
+                sidecar=planned.sidecar,
+            ),
+        )
+        for transaction in work.included:
+            builder.apply(transaction)
+        return builder
 
     def _commit(self, work: _Height, certificate: CommitCertificate) -> Produced:
         executed = work.executed

@@ -1,7 +1,7 @@
 """From a data directory to a node that can run."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -63,7 +63,9 @@ def initialise(
 
 
 @contextmanager
-def opened_chain(directory: DataDirectory) -> Iterator[tuple[ChainSpec, ChainDatabase]]:
+def opened_chain(
+    directory: DataDirectory,
+) -> Generator[tuple[ChainSpec, ChainDatabase]]:
     """The chain of a directory, its database open while the context lasts.
 
     Raises:
@@ -92,7 +94,7 @@ def opened_chain(directory: DataDirectory) -> Iterator[tuple[ChainSpec, ChainDat
 
 
 @contextmanager
-def opened_node(config: NodeConfig, directory: DataDirectory) -> Iterator[Node]:
+def opened_node(config: NodeConfig, directory: DataDirectory) -> Generator[Node]:
     """The node of a directory; a validator's if it holds a key, else a follower's.
 
     Raises:

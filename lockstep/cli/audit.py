@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,7 +78,7 @@ def audit(
 @contextmanager
 def _opened(
     path: Path,
-) -> Iterator[tuple[ChainSpec, DatabaseSource | FileSource, int | None]]:
+) -> Generator[tuple[ChainSpec, DatabaseSource | FileSource, int | None]]:
     """The specification, the source, and how many blocks there are if known."""
     if path.is_dir():
         with DataDirectory.existing(path) as directory:

@@ -4,10 +4,10 @@ import functools
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import trio
 import typer
@@ -39,7 +39,7 @@ class NodeFailure(LockstepError):
 
 
 @contextmanager
-def node_failures() -> Iterator[None]:
+def node_failures() -> Generator[None]:
     """Turn the errors of a node into what the command line reports in one line."""
     try:
         yield
@@ -52,10 +52,12 @@ def node_failures() -> Iterator[None]:
         raise NodeFailure("; ".join(map(str, _leaves(expected)))) from group
 
 
-def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
+def _leaves(
+    group: BaseExceptionGroup[BaseException],
+) -> Iterator[BaseException]:
     for each in group.exceptions:
         if isinstance(each, BaseExceptionGroup):
-            yield from _leaves(each)
+            yield from _leaves(cast("BaseExceptionGroup[BaseException]", each))
         else:
             yield each
 

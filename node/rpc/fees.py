@@ -44,12 +44,15 @@ class FeeMethods:
         return quantity(self._usual_tip())
 
     def _usual_tip(self) -> int:
-        """The median of the lowest tips that recent blocks took; else a default."""
+        """The median of the lowest tips that recent crowded blocks took.
+
+        A block with room left takes any tip, so what it took says nothing.
+        """
         head = self._reader.head()
         lowest: list[int] = []
         first = max(0, head.number - _SAMPLED_BLOCKS + 1)
         for header in self._reader.database.headers(first, _SAMPLED_BLOCKS):
-            if header.gas_used:
+            if 2 * header.gas_used > header.gas_limit:
                 block = self._reader.database.block(header.hash)
                 lowest.append(min(tip for tip, _ in self._tips(block)))
         usual = sorted(lowest)[len(lowest) // 2] if lowest else DEFAULT_TIP

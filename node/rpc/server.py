@@ -11,7 +11,9 @@ from contextlib import aclosing
 
 import trio
 from hypercorn.config import Config
-from hypercorn.trio import serve
+from hypercorn.trio import (
+    serve,  # pyright: ignore[reportUnknownVariableType]  # its WSGI half is untyped
+)
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware

@@ -12,8 +12,9 @@ from chain.block import Block
 from chain.crypto import keccak
 from chain.database import ChainDatabase
 from chain.header import Header
+from chain.receipt import Receipt
 from chain.store import Store
-from chain.transaction import decode
+from chain.transaction import Transaction, decode
 from consensus.certificate import verify_certificate
 from consensus.proposal import check_block
 from node.datadir import ValidatorKey
@@ -21,6 +22,7 @@ from node.errors import KeyFileError, LedgerError
 from node.files import write_durably
 from node.service import Node
 from node.signer import STATE_FILE, Signer
+from runtime.block import BlockBuilder, import_block
 from tests.node.tiny import (
     ALICE,
     BOB,
@@ -141,6 +143,30 @@ def test_full_block_leaves_the_rest_for_the_next(tmp_path: Path) -> None:
         admit(node, raw)
     used = [step(node).gas_used for _ in range(2)]
     assert used == [28_000_000, 14_000_000]
+
+
+def test_fault_in_executing_one_transaction_costs_only_that_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node(tmp_path)
+    apply = BlockBuilder.apply
+
+    def faulty(builder: BlockBuilder, transaction: Transaction) -> Receipt:
+        receipt = apply(builder, transaction)
+        if transaction.sender == address(BOB):
+            raise RuntimeError("a fault of ours, with the block half changed")
+        return receipt
+
+    monkeypatch.setattr(BlockBuilder, "apply", faulty)
+    for raw in (transfer(ALICE, 0, tip=9 * 10**9), transfer(BOB), transfer(ALICE, 1)):
+        admit(node, raw)
+    header = step(node)
+    assert header.gas_used == 2 * 21_000
+    assert len(node.mempool) == 0
+    parent = node.chain.database.header(header.parent_hash)
+    monkeypatch.undo()
+    rules = node.chain.forks.at(header.number)
+    import_block(rules, node.chain.database, parent, head_block(node))
 
 
 def test_key_outside_the_validator_set_is_refused(tmp_path: Path) -> None:
