@@ -83,6 +83,7 @@ class Recorder(Store):
         *,
         sync: bool = True,
     ) -> None:
+        del sync  # see below
         self.written = dict(puts)
         # The audit's own state is scratch; nobody reads it after a crash.
         self._inner.write(puts, deletes, sync=False)

@@ -91,11 +91,14 @@ class DatabaseSource:
         for number in range(self.head_number() + 1):
             yield self._record(number)
 
-    def _get(self, number: int, key: bytes) -> bytes:
+    def _find(self, number: int, key: bytes) -> bytes | None:
         try:
-            value = self._store.get(key)
+            return self._store.get(key)
         except ChainError as error:
             raise AuditMismatch(number, _entry(key), "readable", error) from error
+
+    def _get(self, number: int, key: bytes) -> bytes:
+        value = self._find(number, key)
         if value is None:
             raise AuditMismatch(number, _entry(key), "an entry", "none")
         return value
@@ -107,7 +110,7 @@ class DatabaseSource:
         body = self._get(number, b"b" + block_hash)
         receipts = self._get(number, b"r" + block_hash)
         steps = self._get(number, b"w" + block_hash)
-        certificate = self._store.get(b"c" + block_hash)
+        certificate = self._find(number, b"c" + block_hash)
         part = "header"
         try:
             decoded = Header.decode(header)
@@ -129,7 +132,7 @@ class DatabaseSource:
         if ordered_root(block.transactions) == block.header.transactions_root:
             return
         for index, raw in enumerate(block.transactions):
-            if self._store.get(b"t" + keccak(raw)) is None:
+            if self._find(block.number, b"t" + keccak(raw)) is None:
                 raise AuditMismatch(
                     block.number,
                     "transaction",

@@ -38,9 +38,7 @@ from runtime.errors import (
     ExecutionReverted,
     TransactionInvalid,
 )
-from runtime.precompile_table import precompiles
 from runtime.rules import Rules
-from runtime.transition import TRANSACTION_GAS
 
 T = TypeVar("T")
 
@@ -150,9 +148,6 @@ class StateMethods:
         header = self._reader.need(params[1])
         _refuse_overrides(params[2])
         request = self._affordable(read_call(params[0]), header)
-        if self._is_transfer(header, request):
-            # Clients expect the exact cost here, not a bound within a tolerance.
-            request = replace(request, gas=TRANSACTION_GAS)
         return quantity(
             self._guarded(
                 lambda: estimate_gas(
@@ -182,15 +177,6 @@ class StateMethods:
                 f"address {data(request.sender)} have {balance} want {wanted}"
             )
         return replace(request, gas=gas)
-
-    def _is_transfer(self, header: Header, request: CallRequest) -> bool:
-        to = request.to
-        if to is None or request.data or request.access_list:
-            return False
-        if to in precompiles(self._rules(header)):
-            return False
-        view = StateView(self._reader.database, header.state_root)
-        return not view.code(to)
 
     def _rules(self, header: Header) -> Rules:
         return self._reader.forks.at(header.number)
