@@ -16,6 +16,7 @@ instructions are ours, because py-evm's fail where this chain cannot afford it:
   size of initcode after the endowment, and warns on every SELFDESTRUCT.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final, NoReturn
@@ -73,6 +74,13 @@ _KECCAK: Any = eth_hash.auto.keccak
 _KECCAK.hasher = crypto.keccak
 
 
+# py-ecc, which py-evm imports, lifts Python's recursion limit to 100,000: from then on
+# deeply nested JSON overflows the C stack and kills the process instead of raising
+# RecursionError. Calls 1,024 deep take five Python frames each, and no C stack.
+_RECURSION_LIMIT: Final = 8_192
+sys.setrecursionlimit(_RECURSION_LIMIT)
+
+
 class OutOfGas(FrameFailure):
     """An instruction costs more than is left, or asks for what no gas buys."""
 
@@ -118,12 +126,11 @@ def execute(
     )
     context = TransactionContext(call.gas_price, call.origin)
     frame = _spawn(state, message, context)
-    error = frame.failure
     return Result(
-        succeeded=error is None,
+        succeeded=not frame.failure,
         gas_left=frame.gas_left,
         output=frame.output,
-        error="" if error is None else f"{type(error).__name__}: {error}",
+        error=frame.failure,
     )
 
 
@@ -158,7 +165,10 @@ class _Frame:
         self.transaction_context = context
         self.call_data = message.data
         self.gas_left = message.gas
-        self.failure: Revert | VMError | FrameFailure | None = None
+        # Words, not the exception: its traceback would keep this frame, and its
+        # memory, until the garbage collector comes by.
+        self.failure = ""
+        self.reverted = False
         self.output = b""
         self.return_data = b""
         self.beneficiaries: list[bytes] = []  # SELFDESTRUCT appends; nothing reads it
@@ -188,14 +198,14 @@ class _Frame:
                 self._run_precompile(precompile)
         except Halt:
             return
-        except Revert as reverted:
-            self.failure = reverted
+        except Revert:
+            self.failure, self.reverted = "Revert", True
         except (VMError, FrameFailure) as failed:
             self.fail(failed)
 
     def fail(self, failure: VMError | FrameFailure) -> None:
         """End exceptionally: the gas is gone, nothing is returned."""
-        self.failure = failure
+        self.failure = f"{type(failure).__name__}: {failure}"
         self.gas_left = 0
         self.return_data = self.output = b""
 
@@ -325,12 +335,12 @@ class _Frame:
     @property
     def is_error(self) -> bool:
         """Whether the frame reverted or halted."""
-        return self.failure is not None
+        return bool(self.failure)
 
     @property
     def should_erase_return_data(self) -> bool:
         """Whether it halted exceptionally."""
-        return self.failure is not None and not isinstance(self.failure, Revert)
+        return bool(self.failure) and not self.reverted
 
     @property
     def should_return_gas(self) -> bool:
@@ -394,12 +404,12 @@ def _spawn(state: State, message: Message, context: TransactionContext) -> _Fram
         world.set_balance(recipient, world.balance(recipient) + message.value)
     frame = _Frame(state, message, context)
     frame.run()
-    if message.is_create and frame.failure is None:
+    if message.is_create and not frame.failure:
         try:
             _deposit(frame)
         except FrameFailure as failed:
             frame.fail(failed)
-    if frame.failure is not None:
+    if frame.failure:
         world.revert(mark)
     return frame
 

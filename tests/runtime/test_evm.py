@@ -1,6 +1,7 @@
 """The machine's own bounds: memory, frames, recursion, hashing."""
 
 import gc
+import json
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,7 +9,15 @@ import pytest
 
 from benchmarks.blocks import call, forever
 from chain import addresses
-from runtime.evm import MAX_MEMORY_BYTES, _Frame
+from runtime.evm import (
+    MAX_MEMORY_BYTES,
+    BlockContext,
+    Call,
+    _Frame,
+    execute,
+)
+from runtime.steps import StepMeter
+from runtime.world import World
 from tests.runtime.programs import LOGGER, REVERTS, initcode, push, returns_call
 from tests.support.devchain import DevChain, Reverted
 
@@ -44,19 +53,40 @@ def test_call_arguments_end_there_too(chain: DevChain) -> None:
     assert sent.gas_used == 2_000_000
 
 
-def test_finished_frames_are_dropped(chain: DevChain) -> None:
-    """Thousands of calls with 384 KiB of arguments each hold the memory of two."""
-    attack = forever(call(0xFA, 0x1234, MAX_MEMORY_BYTES))
+@pytest.mark.parametrize("child", [b"", b"\x00", b"\xfe", b"\x5f\x5f\xfd"])
+def test_finished_frames_are_dropped(chain: DevChain, child: bytes) -> None:
+    """However they end, thousands of calls with 384 KiB each hold that of two.
+
+    The collector is off: reference counts alone must free a frame.
+    """
+    grow = push(MAX_MEMORY_BYTES - 32) + b"\x51\x50" + child
+    callee = chain.deploy(initcode(grow)) if child else b"\x12" * 20
+    attack = forever(
+        push(0) * 2
+        + push(MAX_MEMORY_BYTES)
+        + push(0)
+        + push(int.from_bytes(callee, "big"))
+        + push(100_000)
+        + b"\xfa\x50"
+    )
     contract = chain.deploy(initcode(attack))
     chain.send(to=contract, gas=1_000_000, check=False)
     gc.collect()
+    frames = _frames()
+    gc.disable()
     tracemalloc.start()
-    chain.send(to=contract, gas=1_000_000, check=False)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 10 << 20
-    gc.collect()
-    assert not [each for each in gc.get_objects() if isinstance(each, _Frame)]
+    try:
+        chain.send(to=contract, gas=4_000_000, check=False)
+        _, peak = tracemalloc.get_traced_memory()
+        assert _frames() == frames
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert peak < 6 << 20
+
+
+def _frames() -> int:
+    return sum(isinstance(each, _Frame) for each in gc.get_objects())
 
 
 def test_calls_nest_as_deep_as_gas_reaches(chain: DevChain) -> None:
@@ -67,6 +97,22 @@ def test_calls_nest_as_deep_as_gas_reaches(chain: DevChain) -> None:
         answer = pool.submit(chain.call, recursion, b"", gas=50_000_000)
         assert answer.result() == b""
     assert sent.outcome.succeeded
+
+
+def test_1024_frames_fit_python(chain: DevChain) -> None:
+    """No transaction has the gas to get there; the recursion limit must not care."""
+    world = World(chain.database, chain.head.state_root)
+    recursion = push(0) * 5 + b"\x30\x5a\xf1" + b"\x5f\x54\x60\x01\x01\x5f\x55\x00"
+    world.set_code(b"\x99" * 20, recursion)
+    block = BlockContext(
+        1, 1, 1, bytes(20), 10**8, 7, bytes(32), lambda _: None, {}
+    )
+    call = Call(origin=b"\2" * 20, gas_price=0, to=b"\x99" * 20, gas=10**15)
+    result = execute(world, block, StepMeter(10**8), call)
+    assert result.succeeded
+    assert world.storage(b"\x99" * 20, 0) == 1_025
+    with pytest.raises(RecursionError):
+        json.loads("[" * 100_000)
 
 
 def test_jumps_over_long_runs_of_push(chain: DevChain) -> None:
