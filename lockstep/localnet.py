@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
@@ -198,8 +197,8 @@ class Localnet:
         for name, value in (parameters or {}).items():
             self._options += ["--parameter", f"{name}={value}"]
         self._heard = heard
-        self._stack = ExitStack()
         self._processes: list[Process] = []
+        self._actors: list[Process] = []
         self.url = ""
         self.accounts: list[Account] = []
 
@@ -253,11 +252,25 @@ class Localnet:
         directory = self.directory / name
         arguments = [group, "run", "--json", "--rpc", self.url, *options]
         arguments += ["--directory", str(directory)]
-        return self._start(name, arguments)
+        process = self._start(name, arguments)
+        self._actors.append(process)
+        return process
 
     def command(self, name: str, *arguments: str) -> Process:
         """Start any other `lockstep` command that prints JSON lines."""
         return self._start(name, [*arguments, "--json"])
+
+    def check(self) -> None:
+        """Notice an actor or node that ended without being told to.
+
+        Raises:
+            LocalnetError: one did.
+        """
+        for process in (self.node, *self._actors):
+            if not process.running:
+                raise LocalnetError(
+                    f"{process.name} ended unexpectedly: {process.errors()!r}"
+                )
 
     def _start(self, name: str, arguments: Sequence[str]) -> Process:
         process = Process(name, arguments, self.directory / name, self._heard)

@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Annotated, cast
 
 import typer
+from eth_utils.address import to_checksum_address
 from rich.console import Console
 from rich.table import Table
 
+from chain.addresses import STAKING, SYSTEM_CONTRACTS, ZERO
 from lockstep.cli.show import amount
 from lockstep.client.connection import Connection
 from lockstep.client.contracts import deployed
-from lockstep.client.market import Market
+from lockstep.client.market import Market, Staking
 from lockstep.client.views import JobState
 from lockstep.demo.cast import Part, parts
 from lockstep.demo.ledger import Ledger, ledger
@@ -40,6 +42,12 @@ _POLL_SECONDS = 0.2
 _LEAST_ACCURACY = 0.8
 _VERIFIER, _WHISTLEBLOWER = 7, 8
 _PATIENCE = "2"
+_BURNED = to_checksum_address(ZERO)
+_STAKING = to_checksum_address(STAKING)
+_CONTRACTS = {
+    to_checksum_address(address): f"held by {name}"
+    for name, address in SYSTEM_CONTRACTS.items()
+}
 
 
 class DemoFailed(LockstepError):
@@ -56,9 +64,10 @@ class Stage:
         self._seeds = {part.name: source.getrandbits(64) for part in self._parts}
         self._connection = Connection(net.url, deployed())
         self._market = Market(self._connection)
+        roles = [*self._roles(), *["nobody"] * len(net.accounts)]
         self._people = {
             account.address: name
-            for account, name in zip(net.accounts, self._roles(), strict=False)
+            for account, name in zip(net.accounts, roles, strict=False)
         }
         self._story = Narrator(self._connection, console, self._people)
         self._jobs: dict[str, int] = {}
@@ -70,9 +79,11 @@ class Stage:
         self._start_actors()
         honest, faked = self._parts[:2], self._parts[2:]
         self._act("Two models, trained honestly", honest)
-        for part in honest:
-            self._compare(part)
+        comparisons = [(part, self._start_comparing(part)) for part in honest]
         self._act("The same two models, faked", faked)
+        self._console.rule("What was bought, and what was found out")
+        for part, comparison in comparisons:
+            self._compare(part, comparison)
         for part in faked:
             self._check_conviction(part)
         self._check_digests(honest)
@@ -136,6 +147,7 @@ class Stage:
         deadline = time.monotonic() + _ACT_SECONDS
         while any(creator.running for creator in creators.values()):
             self._story.listen()
+            self._net.check()
             if time.monotonic() > deadline:
                 raise DemoFailed(
                     f"{title}: not over after {_ACT_SECONDS:.0f} s; "
@@ -144,13 +156,15 @@ class Stage:
             time.sleep(_POLL_SECONDS)
         self._story.listen()
         for part in jobs:
-            self._check_end(part, creators[part.name])
+            creator = creators[part.name]
+            self._jobs[part.name] = cast("int", creator.line_with("job", 0)["job"])
+            self._check_end(part, creator)
 
     def _submit(self, part: Part) -> Process:
         net = self._net
         name = f"creator-{part.name}"
         net.key_file(name, net.accounts[part.creator])
-        process = net.command(
+        return net.command(
             name,
             "job",
             "submit",
@@ -164,8 +178,6 @@ class Stage:
             "--output",
             str(self._weights(part)),
         )
-        self._jobs[part.name] = cast("int", process.line_with("job", 60)["job"])
-        return process
 
     def _weights(self, part: Part) -> Path:
         return self._net.directory / f"{part.name}.safetensors"
@@ -205,22 +217,28 @@ class Stage:
                 f"{state.name.lower()}; {creator.errors()}"
             )
 
-    def _compare(self, part: Part) -> None:
-        """Test accuracy of what was fetched, beside plain torch."""
+    def _start_comparing(self, part: Part) -> subprocess.Popen[str]:
+        """Train with plain torch in a process of its own, meanwhile."""
         command = [
             sys.executable,
             str(_EXAMPLES / "plain_torch.py"),
             str(_EXAMPLES / f"digits_{part.model}.py"),
             str(self._weights(part)),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own script
-        if done.returncode:
+        return subprocess.Popen(  # noqa: S603 - our own script
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def _compare(self, part: Part, comparison: subprocess.Popen[str]) -> None:
+        """Test accuracy of what was fetched, beside plain torch."""
+        printed, errors = comparison.communicate()
+        if comparison.returncode:
             self._fail(
-                f"{part.name}: comparing its weights ended with {done.returncode}: "
-                f"{done.stderr[-500:]}"
+                f"{part.name}: comparing its weights ended with "
+                f"{comparison.returncode}: {errors[-500:]}"
             )
             return
-        found = cast("Mapping[str, float]", json.loads(done.stdout))
+        found = cast("Mapping[str, float]", json.loads(printed))
         self._story.say(
             f"[bold]job {self._jobs[part.name]}[/bold]: test accuracy of the fetched "
             f"{part.model.upper()} {found['fetched']:.3f}, of plain torch after as "
@@ -257,25 +275,25 @@ class Stage:
 
     def _balances(self, before: Ledger) -> None:
         """Who won and lost what, and that nothing appeared or vanished."""
-        after = ledger(self._connection, self._people, self._connection.block_number())
+        connection = self._connection
+        after = ledger(connection, self._people, connection.block_number())
+        staking = Staking(connection)
         self._console.rule("Balances")
         table = Table(box=None, pad_edge=False)
-        for name in ("", "before", "after", "change"):
+        for name in ("", "before", "after", "of it staked", "change"):
             table.add_column(name, justify="right" if name else "left")
-        named = {**self._people}
-        for address, wei in after.balances.items():
-            was = before.balances.get(address, self._connection.balance(address, 0))
-            if wei != was or address in self._people:
-                name = named.get(address) or (
-                    "burned" if int(address, 16) == 0 else f"{address[:10]}..."
-                )
-                sign = "+" if wei >= was else "-"
-                table.add_row(
-                    name, amount(was), amount(wei), f"{sign}{amount(abs(wei - was))}"
-                )
-        table.add_row("base fees burned", "", "", f"-{amount(after.fees_burned)}")
+        held = dict(after.balances)
+        for address in self._people:
+            staked = staking.free(address) + staking.locked(address)
+            held[address] += staked
+            held[_STAKING] -= staked
+            self._row(table, address, before, held[address], staked)
+        for address in after.balances:
+            if address not in self._people and held[address]:
+                self._row(table, address, before, held[address], 0)
+        table.add_row("base fees, burned", "", "", "", f"+{amount(after.fees_burned)}")
         self._console.print(table)
-        start = sum(self._connection.balance(address, 0) for address in after.balances)
+        start = sum(connection.balance(address, 0) for address in after.balances)
         if start == after.total:
             self._console.print(
                 f"conserved: balances and burned fees add up to {amount(start)} tokens "
@@ -283,6 +301,21 @@ class Stage:
             )
         else:
             self._fail(f"{abs(start - after.total)} wei appeared or vanished")
+
+    def _row(
+        self, table: Table, address: str, before: Ledger, now: int, staked: int
+    ) -> None:
+        was = before.balances.get(address, 0)
+        names: dict[str, str] = {_BURNED: "burned"}
+        names |= _CONTRACTS | self._people
+        sign = "+" if now >= was else "-"
+        table.add_row(
+            names.get(address, "the validator"),
+            amount(was),
+            amount(now),
+            amount(staked) if staked else "",
+            f"{sign}{amount(abs(now - was))}",
+        )
 
     def _phases(self) -> None:
         """Seconds that each phase took, by job."""
@@ -305,8 +338,10 @@ class Stage:
             for ends in list(phases.values())[1:]:
                 marks = [seen.get((event, job)) for event in ends or ()]
                 first, last = marks
-                known = first is not None and last is not None
-                cells.append(f"{last - first:.1f}" if known else "")  # type: ignore[operator]  # known
+                if first is None or last is None:
+                    cells.append("")
+                else:
+                    cells.append(f"{last - first:.1f}")
             table.add_row(*cells)
         self._console.print(table)
 
