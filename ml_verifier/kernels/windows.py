@@ -47,7 +47,8 @@ def _grid(request: Request, x: Shape, w: Shape, out: Shape) -> tuple[Shape, Shap
         width = min(width, max(out[1], x[3] + request.integers("padding", 2)[1]))
     phases = stride[0] * stride[1] * height * width
     columns = w[2] * w[3] * out[0] * out[1]
-    if phases > columns + x[2] * x[3]:
+    # The second bound is on the gradient, which is laid out like the grid's outputs.
+    if phases > columns + x[2] * x[3] or width > 4 * out[1]:
         return stride, (out[0], out[1], columns, 1)
     return stride, (height, width, phases, 0)
 

@@ -212,6 +212,9 @@ def test_convolutions(drawn: tuple[Array, Array, Array, Attributes]) -> None:
         ((1, 2, 3, 3), (2, 2, 2, 2), ((1, 1), (50, 40), (100, 80), 1)),
         ((1, 1, 2, 2), (2, 1, 1, 1), ((60, 60), (60, 60), (1, 1), 1)),
         ((1, 3, 9, 9), (6, 1, 3, 3), ((4, 5), (1, 2), (1, 1), 3)),
+        # A kernel of more taps than are added together; columns far from each other.
+        ((1, 1, 13, 14), (2, 1, 12, 11), ((1, 1), (1, 1), (1, 1), 1)),
+        ((1, 1, 1, 60), (2, 1, 1, 3), ((1, 1), (0, 0), (1, 29), 1)),
     ],
 )
 def test_convolutions_at_the_edges(

@@ -17,6 +17,8 @@
 #include "matmul.h"
 
 enum { WIDEST_VECTOR = 16, WIDEST_PANEL = 32, MOST_ROWS = 14, STRIP_COLUMNS = 512 };
+/* Bounds on scratch for huge kernels: taps added together, floats of a weight tile. */
+enum { TOGETHER_TAPS = 128, WEIGHT_TILE_FLOATS = 1 << 20 };
 
 struct convolution {
     int64_t samples, channels, height, width, outputs, kernel_h, kernel_w, out_h, out_w;
@@ -77,15 +79,27 @@ static int64_t strip_lines(const struct convolution *c) {
 /* How far apart a channel's taps lie in the grid, when rows are added together. */
 static int64_t tap_reach(const struct convolution *c) {
     if (c->grid_columns || c->stride_h != 1 || c->stride_w != 1) return 0;
+    if (c->kernel_h * c->kernel_w > TOGETHER_TAPS) return 0;
     return round_up((c->kernel_h - 1) * c->dilation_h * c->grid_width +
                         (c->kernel_w - 1) * c->dilation_w + 1,
                     WIDEST_PANEL);
+}
+
+/* Im2col rows that the strip holds: a channel's, or one tile's. */
+static int64_t backward_strip_rows(const struct convolution *c) {
+    return tap_reach(c) > 0 ? c->kernel_h * c->kernel_w : MOST_ROWS;
 }
 
 /* Against an im2col grid the strip holds all outputs: see scatter_columns. */
 static int64_t backward_strip_step(const struct convolution *c) {
     int64_t columns = c->grid_columns ? virtual_columns(c) : strip_step(c);
     return columns + 2 * tap_reach(c);
+}
+
+/* Taps whose weight gradients one task accumulates, at most. */
+static int64_t weight_tile_taps(const struct convolution *c) {
+    int64_t row = round_up(c->group_outputs, WIDEST_VECTOR);
+    return minimum(c->taps, maximum(MOST_ROWS, WEIGHT_TILE_FLOATS / row));
 }
 
 static void convolution_scratch(const struct call *call, int64_t *shared, int64_t *worker) {
@@ -101,11 +115,11 @@ static void convolution_scratch(const struct call *call, int64_t *shared, int64_
     case OPERATOR_conv2d_backward_input:
         floats = c.outputs * c.taps;
         *worker = grid + c.group_outputs * virtual_columns(&c) +
-                  c.kernel_h * c.kernel_w * backward_strip_step(&c);
+                  backward_strip_rows(&c) * backward_strip_step(&c);
         break;
     case OPERATOR_conv2d_backward_weight: {
         floats = c.samples * c.outputs * c.positions + WIDEST_PANEL;
-        *worker = grid + 2 * c.taps * round_up(c.group_outputs, WIDEST_VECTOR);
+        *worker = grid + 2 * weight_tile_taps(&c) * round_up(c.group_outputs, WIDEST_VECTOR);
         break;
     }
     default:
@@ -308,9 +322,9 @@ static int conv2d_operator(const struct call *call) {
  * Lines are taken in strips from the last to the first. Grid element e receives tap k
  * from output e - tap[k], which falls as k rises: so its taps still arrive in order.
  *
- * The strip holds the im2col rows of one channel. With stride 1 they are added into the
- * grid together, each element with its taps in order, for which the rows stand between
- * zeros as wide as the taps reach. */
+ * The strip holds the im2col rows of one tile of taps, or with stride 1 of one channel:
+ * then they are added into the grid together, each element with its taps in order, for
+ * which the rows stand between zeros as wide as the taps reach. */
 
 static void lay_out_gradient(const struct convolution *c, const float *g, float *out) {
     int64_t step = virtual_columns(c);
@@ -324,31 +338,26 @@ static void lay_out_gradient(const struct convolution *c, const float *g, float 
     }
 }
 
-/* strip = the im2col rows of one channel, for `columns` columns of the gradient. */
+/* strip = the im2col rows of `rows` taps, for `columns` columns of the gradient. */
 static void backward_strip(const struct convolution *c, const float *gradient,
-                           const float *tiles, int64_t columns, float *strip) {
+                           const float *tile, int64_t rows, int64_t columns, float *strip) {
     int64_t step = virtual_columns(c), strip_row = backward_strip_step(c);
-    int64_t taps = c->kernel_h * c->kernel_w, tile_rows = even_rows(taps);
-    for (int64_t k = 0; k < taps; k += tile_rows) {
-        int64_t rows = minimum(tile_rows, taps - k);
-        for (int64_t d = 0; d < c->group_outputs; d += DEPTH_BLOCK) {
-            int64_t depth = minimum(DEPTH_BLOCK, c->group_outputs - d);
-            for (int64_t j = 0; j < columns; j += PANEL) {
-                int vectors = vectors_for(columns - j);
-                struct tile_operands operands = {
-                    .a = tiles + k * c->group_outputs + rows * d,
-                    .b = gradient + d * step + j, .b_step = step};
-                packed_kernels[rows - 1][vectors - 1](
-                    &operands, depth, strip + k * strip_row + j, strip_row, d > 0);
-            }
+    for (int64_t d = 0; d < c->group_outputs; d += DEPTH_BLOCK) {
+        int64_t depth = minimum(DEPTH_BLOCK, c->group_outputs - d);
+        for (int64_t j = 0; j < columns; j += PANEL) {
+            int vectors = vectors_for(columns - j);
+            struct tile_operands operands = {
+                .a = tile + rows * d, .b = gradient + d * step + j, .b_step = step};
+            packed_kernels[rows - 1][vectors - 1](&operands, depth, strip + j, strip_row,
+                                                  d > 0);
         }
     }
 }
 
-/* Adds a channel's im2col rows, of `lines` lines, into the grid: tap by tap. */
+/* Adds the im2col rows of `rows` taps from k, of `lines` lines, into the grid. */
 static void scatter_lines(const struct convolution *c, const float *strip, int64_t k,
-                          int64_t lines, float *grid) {
-    for (int64_t t = 0; t < c->kernel_h * c->kernel_w; t++) {
+                          int64_t rows, int64_t lines, float *grid) {
+    for (int64_t t = 0; t < rows; t++) {
         const float *row = strip + t * backward_strip_step(c);
         float *target = grid + c->tap[k + t];
         if (c->weights_finite)
@@ -359,7 +368,7 @@ static void scatter_lines(const struct convolution *c, const float *strip, int64
     }
 }
 
-/* The same, element by element; the rows are followed and preceded by zeros. */
+/* The same for a whole channel, element by element; zeros precede the rows. */
 static void scatter_together(const struct convolution *c, float *strip, int64_t k,
                              int64_t columns, float *grid) {
     int64_t step = backward_strip_step(c), reach = tap_reach(c);
@@ -376,12 +385,14 @@ static void scatter_together(const struct convolution *c, float *strip, int64_t 
     }
 }
 
-/* Against an im2col grid: adds a channel's rows, of all lines, into dx. */
-static void scatter_columns(const struct convolution *c, const float *strip, float *dx) {
-    for (int64_t t = 0; t < c->kernel_h * c->kernel_w; t++) {
-        const float *row = strip + t * backward_strip_step(c);
-        int64_t shift_h = t / c->kernel_w * c->dilation_h - c->pad_h;
-        int64_t shift_w = t % c->kernel_w * c->dilation_w - c->pad_w;
+/* Against an im2col grid: adds rows of taps of one channel, of all lines, into dx. */
+static void scatter_columns(const struct convolution *c, const float *strip, int64_t first_tap,
+                            int64_t rows, float *dx) {
+    for (int64_t r = 0; r < rows; r++) {
+        const float *row = strip + r * backward_strip_step(c);
+        int64_t i = (first_tap + r) / c->kernel_w, j = (first_tap + r) % c->kernel_w;
+        int64_t shift_h = i * c->dilation_h - c->pad_h;
+        int64_t shift_w = j * c->dilation_w - c->pad_w;
         int64_t low, high;
         inside(shift_w, c->stride_w, c->width, c->out_w, &low, &high);
         for (int64_t oh = 0; oh < c->out_h; oh++) {
@@ -414,6 +425,26 @@ static void collect_grid(const struct convolution *c, const float *grid, int64_t
     }
 }
 
+/* One channel of the group, and one strip of lines from line oh. */
+static void backward_channel(const struct convolution *c, const float *gradient,
+                             const float *tiles, int64_t k, int64_t oh, int64_t lines,
+                             float *strip, float *grid, float *dx) {
+    int64_t area = c->kernel_h * c->kernel_w, tile_rows = even_rows(area);
+    int64_t column = oh * c->grid_width, columns = (lines - 1) * c->grid_width + c->out_w;
+    int together = tap_reach(c) > 0 && c->weights_finite;
+    for (int64_t t = 0; t < area; t += tile_rows) {
+        int64_t rows = minimum(tile_rows, area - t);
+        float *target = strip + (together ? t * backward_strip_step(c) : 0);
+        backward_strip(c, gradient + column, tiles + (k + t) * c->group_outputs, rows,
+                       columns, target);
+        if (c->grid_columns)
+            scatter_columns(c, strip, t, rows, dx);
+        else if (!together)
+            scatter_lines(c, strip, k + t, rows, lines, grid + column);
+    }
+    if (together) scatter_together(c, strip, k, columns, grid + column);
+}
+
 static void conv2d_backward_input_task(const void *context, int64_t task,
                                        const struct worker *worker) {
     const struct convolution *c = context;
@@ -424,33 +455,26 @@ static void conv2d_backward_input_task(const void *context, int64_t task,
     int64_t first_output = sample * c->outputs + group * c->group_outputs;
     lay_out_gradient(c, c->in0 + first_output * c->positions, gradient);
 
-    int64_t first = split * c->split_step, plane = c->height * c->width;
-    int64_t channels = minimum(c->split_step, c->group_channels - first);
-    float *dx = c->out + (sample * c->channels + group * c->group_channels + first) * plane;
+    int64_t first = group * c->group_channels + split * c->split_step;
+    int64_t channels =
+        minimum(c->split_step, c->group_channels - split * c->split_step);
+    int64_t plane = c->height * c->width;
+    float *dx = c->out + (sample * c->channels + first) * plane;
+    const float *tiles = c->packed + first * area * c->group_outputs;
     if (c->grid_columns)
         zero_run(dx, channels * plane);
     else
         zero_run(grid, channels * c->grid_channel + c->pad_w + WIDEST_PANEL);
-    int64_t reach = tap_reach(c), step = backward_strip_step(c);
-    for (int64_t t = 0; t < area; t++) zero_run(strip + t * step, reach);
-    strip += reach;
+    for (int64_t row = 0; row < backward_strip_rows(c); row++)
+        zero_run(strip + row * backward_strip_step(c), tap_reach(c));
+    strip += tap_reach(c);
+
     int64_t full = c->grid_columns ? c->out_h : strip_lines(c);
-    for (int64_t oh = (c->out_h - 1) / full * full; oh >= 0; oh -= full) {
-        int64_t lines = minimum(full, c->out_h - oh), column = oh * c->grid_width;
-        int64_t columns = (lines - 1) * c->grid_width + c->out_w;
-        for (int64_t channel = 0; channel < channels; channel++) {
-            int64_t k = channel * area;
-            const float *tiles = c->packed + ((group * c->group_channels + first) * area + k) *
-                                                 c->group_outputs;
-            backward_strip(c, gradient + column, tiles, columns, strip);
-            if (c->grid_columns)
-                scatter_columns(c, strip, dx + channel * plane);
-            else if (reach > 0 && c->weights_finite)
-                scatter_together(c, strip, k, columns, grid + column);
-            else
-                scatter_lines(c, strip, k, lines, grid + column);
-        }
-    }
+    for (int64_t oh = (c->out_h - 1) / full * full; oh >= 0; oh -= full)
+        for (int64_t channel = 0; channel < channels; channel++)
+            backward_channel(c, gradient, tiles, channel * area, oh,
+                             minimum(full, c->out_h - oh), strip, grid,
+                             dx + channel * plane);
     if (!c->grid_columns) collect_grid(c, grid, channels, dx);
 }
 
@@ -548,10 +572,9 @@ static int conv2d_backward_weight_operator(const struct call *call) {
     memset(c.packed + c.samples * c.outputs * c.positions, 0, WIDEST_PANEL * sizeof(float));
     pool_run(transpose_gradient_task, &c, c.samples * c.groups);
     split_tasks(&c, c.groups, c.taps, 1);
-    if (c.splits > 1) { /* whole tiles */
-        c.split_step = round_up(c.split_step, minimum(MAX_ROWS, c.split_step));
-        c.splits = ceil_div(c.taps, c.split_step);
-    }
+    if (c.splits > 1) c.split_step = round_up(c.split_step, minimum(MAX_ROWS, c.split_step));
+    c.split_step = minimum(c.split_step, weight_tile_taps(&c));
+    c.splits = ceil_div(c.taps, c.split_step);
     pool_run(conv2d_backward_weight_task, &c, c.groups * c.splits);
     return RUN_OK;
 }

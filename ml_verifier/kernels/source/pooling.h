@@ -40,14 +40,18 @@ static void max_pool_chunk(const struct pooling *p, const float *x, int64_t oh, 
         best[i] = -INFINITY_F;
         where[i] = -1;
     }
-    for (int64_t i = 0; i < p->kernel_h; i++) {
-        int64_t h = oh * p->stride_h - p->pad_h + i * p->dilation_h;
-        if (h < 0 || h >= p->height) continue;
-        for (int64_t j = 0; j < p->kernel_w; j++) {
-            int64_t low, high, shift = first * p->stride_w - p->pad_w + j * p->dilation_w;
+    /* Only the taps that some output finds in bounds: kernels may be huge. */
+    int64_t top = oh * p->stride_h - p->pad_h, left = first * p->stride_w - p->pad_w;
+    int64_t last = left + (count - 1) * p->stride_w, i, i_end, j_start, j_end, unused;
+    inside(top, p->dilation_h, p->height, p->kernel_h, &i, &i_end);
+    inside(last, p->dilation_w, p->width, p->kernel_w, &j_start, &unused);
+    inside(left, p->dilation_w, p->width, p->kernel_w, &unused, &j_end);
+    for (; i < i_end; i++)
+        for (int64_t j = j_start; j < j_end; j++) {
+            int64_t low, high, shift = left + j * p->dilation_w;
             inside(shift, p->stride_w, p->width, count, &low, &high);
             if (high <= low) continue;
-            int64_t start = h * p->width + shift + low * p->stride_w;
+            int64_t start = (top + i * p->dilation_h) * p->width + shift + low * p->stride_w;
             if (p->stride_w == 1)
                 offer_maximum(x + start, 1, (int32_t)start, high - low, best + low, where + low);
             else if (p->stride_w == 2)
@@ -56,7 +60,6 @@ static void max_pool_chunk(const struct pooling *p, const float *x, int64_t oh, 
                 offer_maximum(x + start, p->stride_w, (int32_t)start, high - low, best + low,
                               where + low);
         }
-    }
 }
 
 static void max_pool2d_planes(const void *context, int64_t first, int64_t last,
