@@ -268,8 +268,8 @@ static void multiply_block(const struct product *p, int64_t depth_start, int64_t
             int vectors = vectors_for(width);
             struct tile_operands operands = {
                 scratch->a, row, offset, scratch->b + j * depth, PANEL, NULL};
-            tile_kernel kernel =
-                (direct ? gather_kernels : packed_kernels)[rows - 1][vectors - 1];
+            tile_kernel kernel = direct ? gather_kernels[rows - 1][vectors - 1]
+                                        : packed_kernels[rows - 1][vectors - 1];
             run_tile(kernel, rows, width, vectors, &operands, depth,
                      p->c + i * p->c_step + column + j, p->c_step, depth_start > 0);
         }
