@@ -8,10 +8,7 @@ most work.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from random import Random
 from typing import Final
-
-from py_ecc import optimized_bls12_381 as bls, optimized_bn128 as bn
 
 TRANSACTION_GAS: Final = 1 << 24
 _ALL_GAS: Final = b"\x5a"  # GAS
@@ -79,26 +76,40 @@ def _word(value: int) -> bytes:
     return value.to_bytes(32, "big")
 
 
-def _bn_pair() -> bytes:
-    x, y = bn.normalize(bn.G2)
-    return b"".join(
-        _word(int(each))
-        for each in (1, 2, x.coeffs[1], x.coeffs[0], y.coeffs[1], y.coeffs[0])
-    )
+# Generators: of BN254, one pair; of BLS12-381, as EIP-2537 encodes them.
+_BN_PAIR: Final = bytes.fromhex(
+    "0000000000000000000000000000000000000000000000000000000000000001"
+    "0000000000000000000000000000000000000000000000000000000000000002"
+    "198e9393920d483a7260bfb731fb5d25f1aa493335a9e71297e485b7aef312c2"
+    "1800deef121f1e76426a00665e5c4479674322d4f75edadd46debd5cd992f6ed"
+    "090689d0585ff075ec9e99ad690c3395bc4b313370b38ef355acdadcd122975b"
+    "12c85ea5db8c6deb4aab71808dcb408fe3d1e7690c43d37b4ce6cc0166fa7daa"
+)
+_BLS_G1: Final = bytes.fromhex(
+    "0000000000000000000000000000000017f1d3a73197d7942695638c4fa9ac0f"
+    "c3688c4f9774b905a14e3a3f171bac586c55e83ff97a1aeffb3af00adb22c6bb"
+    "0000000000000000000000000000000008b3f481e3aaa0f1a09e30ed741d8ae4"
+    "fcf5e095d5d00af600db18cb2c04b3edd03cc744a2888ae40caa232946c5e7e1"
+)
+_BLS_G2: Final = bytes.fromhex(
+    "00000000000000000000000000000000024aa2b2f08f0a91260805272dc51051"
+    "c6e47ad4fa403b02b4510b647ae3d1770bac0326a805bbefd48056c8c121bdb8"
+    "0000000000000000000000000000000013e02b6052719f607dacd3a088274f65"
+    "596bd0d09920b61ab5da61bbdc7f5049334cf11213945d57e5ac7d055d042b7e"
+    "000000000000000000000000000000000ce5d527727d6e118cc9cdc6da2e351a"
+    "adfd9baa8cbdd3a76d429a695160d12c923ac9cc3baca289e193548608b82801"
+    "000000000000000000000000000000000606c4a02ea734cc32acd2b02bc28b99"
+    "cb3e287e85a763af267492ab572e99ab3f370d275cec1da1aaa9075ff05f79be"
+)
+_BLS_FIELD: Final = int(
+    "1a0111ea397fe69a4b1ba7b6434bacd764774b84f38512bf6730d2a0f6b0f624"
+    "1eabfffeb153ffffb9feffffffffaaab",
+    16,
+)
 
 
 def _fp(value: int) -> bytes:
     return int(value).to_bytes(64, "big")
-
-
-def _bls_g1() -> bytes:
-    x, y = bls.normalize(bls.G1)
-    return _fp(x.n) + _fp(y.n)
-
-
-def _bls_g2() -> bytes:
-    x, y = bls.normalize(bls.G2)
-    return b"".join(_fp(each) for each in (*x.coeffs, *y.coeffs))
 
 
 def modexp(size: int, exponent_size: int, modulus_seed: int = 1) -> bytes:
@@ -213,20 +224,20 @@ def precompiles() -> Iterator[Attack]:
         yield precompile(f"modexp {size}/{exponent}", 5, modexp(size, exponent))
     yield precompile("bn add", 6, (_word(1) + _word(2)) * 2)
     yield precompile("bn multiply", 7, _word(1) + _word(2) + b"\xff" * 32)
-    yield precompile("bn pairing 1", 8, _bn_pair())
-    yield precompile("bn pairing 4", 8, _bn_pair() * 4)
+    yield precompile("bn pairing 1", 8, _BN_PAIR)
+    yield precompile("bn pairing 4", 8, _BN_PAIR * 4)
     yield precompile("blake2f 1 round", 9, _blake2(1))
     yield precompile("blake2f 10,000 rounds", 9, _blake2(10_000))
-    yield precompile("bls g1 add", 0x0B, _bls_g1() * 2)
-    yield precompile("bls g1 msm 1", 0x0C, _bls_g1() + b"\x7f" * 32)
-    yield precompile("bls g1 msm 128", 0x0C, (_bls_g1() + b"\x7f" * 32) * 128)
-    yield precompile("bls g2 add", 0x0D, _bls_g2() * 2)
-    yield precompile("bls g2 msm 1", 0x0E, _bls_g2() + b"\x7f" * 32)
-    yield precompile("bls g2 msm 128", 0x0E, (_bls_g2() + b"\x7f" * 32) * 128)
-    yield precompile("bls pairing 1", 0x0F, _bls_g1() + _bls_g2())
-    yield precompile("bls pairing 8", 0x0F, (_bls_g1() + _bls_g2()) * 8)
-    yield precompile("bls map to g1", 0x10, _fp(bls.field_modulus - 2))
-    yield precompile("bls map to g2", 0x11, _fp(bls.field_modulus - 2) * 2)
+    yield precompile("bls g1 add", 0x0B, _BLS_G1 * 2)
+    yield precompile("bls g1 msm 1", 0x0C, _BLS_G1 + b"\x7f" * 32)
+    yield precompile("bls g1 msm 128", 0x0C, (_BLS_G1 + b"\x7f" * 32) * 128)
+    yield precompile("bls g2 add", 0x0D, _BLS_G2 * 2)
+    yield precompile("bls g2 msm 1", 0x0E, _BLS_G2 + b"\x7f" * 32)
+    yield precompile("bls g2 msm 128", 0x0E, (_BLS_G2 + b"\x7f" * 32) * 128)
+    yield precompile("bls pairing 1", 0x0F, _BLS_G1 + _BLS_G2)
+    yield precompile("bls pairing 8", 0x0F, (_BLS_G1 + _BLS_G2) * 8)
+    yield precompile("bls map to g1", 0x10, _fp(_BLS_FIELD - 2))
+    yield precompile("bls map to g2", 0x11, _fp(_BLS_FIELD - 2) * 2)
     yield precompile("p256verify", 0x100, _p256())
 
 
@@ -241,7 +252,7 @@ def _p256() -> bytes:
 
 
 def _blake2(rounds: int) -> bytes:
-    return rounds.to_bytes(4, "big") + Random(1).randbytes(208) + b"\x01"
+    return rounds.to_bytes(4, "big") + bytes(range(208)) + b"\x01"
 
 
 def transfers() -> Attack:

@@ -6,14 +6,13 @@ takes keccak and secp256k1 from `chain.crypto` alone; the libraries around it (p
 eth-account) choose for themselves, and are held to the same choice.
 """
 
-import eth_hash.auto
-import rlp.codec
+import rlp.codec  # type: ignore[import-untyped]  # only looked at
 from eth_keys.backends import get_backend
 from eth_keys.backends.coincurve import CoinCurveECCBackend
 
-import runtime.evm as _door  # noqa: F401  (gives py-evm its keccak)
 from chain import crypto
 from runtime.errors import BackendMissing
+from runtime.evm import KECCAK
 
 
 def require_fast_backends() -> None:
@@ -22,7 +21,7 @@ def require_fast_backends() -> None:
     Raises:
         BackendMissing: With the library to install, or the setting to remove.
     """
-    if eth_hash.auto.keccak.hasher != crypto.keccak:
+    if KECCAK.hasher != crypto.keccak:
         raise BackendMissing(
             "keccak comes from another library than safe-pysha3; unset "
             "ETH_HASH_BACKEND or set it to pysha3"

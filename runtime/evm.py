@@ -49,6 +49,7 @@ from runtime.world import World
 
 __all__ = [
     "DELEGATION_PREFIX",
+    "KECCAK",
     "MAX_CODE_BYTES",
     "MAX_INITCODE_BYTES",
     "MAX_MEMORY_BYTES",
@@ -70,8 +71,8 @@ _CODE_CACHE_ENTRIES: Final = 1_024
 
 # py-evm hashes through this object. Whichever library it found at import, it now uses
 # the one that `chain.crypto` insists on.
-_KECCAK: Any = eth_hash.auto.keccak
-_KECCAK.hasher = crypto.keccak
+KECCAK: Final[Any] = eth_hash.auto.keccak
+KECCAK.hasher = crypto.keccak
 
 
 # py-ecc, which py-evm imports, lifts Python's recursion limit to 100,000: from then on

@@ -103,7 +103,7 @@ def test_certificates_are_bounded() -> None:
 def test_large_blocks_are_refused_unread() -> None:
     with pytest.raises(MalformedBlock, match="at most"):
         Block.decode(bytes(MAX_BLOCK_BYTES + 1))
-    fields = [header().fields(), [b""] * 5_000, Sidecar().items()]
+    fields: list[rlp.Item] = [header().fields(), [b""] * 5_000, Sidecar().items()]
     with pytest.raises(MalformedBlock, match="5000 transactions"):
         Block.decode(rlp.encode(fields))
 

@@ -1,10 +1,11 @@
 import pytest
-from eth_keys import keys
+from eth_keys.main import KeyAPI
 from hypothesis import given, strategies as st
 
 from chain import crypto
 from chain.errors import BadSignature
 
+KEYS = KeyAPI()
 SECRETS = st.integers(1, crypto.SECP256K1_ORDER - 1).map(lambda n: n.to_bytes(32))
 
 
@@ -14,8 +15,8 @@ def test_signatures_recover_their_signer(secret: bytes, message: bytes) -> None:
     signature = crypto.sign(digest, secret)
     address = crypto.address_of(crypto.public_key(secret))
     assert crypto.recover_address(digest, signature) == address
-    assert keys.PrivateKey(secret).public_key.to_canonical_address() == address
-    assert keys.PrivateKey(secret).sign_msg_hash(digest).to_bytes() == signature
+    assert KEYS.PrivateKey(secret).public_key.to_canonical_address() == address
+    assert KEYS.PrivateKey(secret).sign_msg_hash(digest).to_bytes() == signature
 
 
 def test_refusals() -> None:

@@ -14,8 +14,13 @@ from tests.chain.test_header import header
 GENESIS = Block(header(number=0, parent_hash=bytes(32)))
 CHILD = Block(header(number=1, parent_hash=GENESIS.hash), (b"one", b"two"))
 RECEIPTS = (
-    Receipt(2, True, 21_000, ()),
-    Receipt(2, True, 50_000, (Log(b"\1" * 20, (), b"x"),)),
+    Receipt(2, succeeded=True, cumulative_gas_used=21_000, logs=()),
+    Receipt(
+        2,
+        succeeded=True,
+        cumulative_gas_used=50_000,
+        logs=(Log(b"\1" * 20, (), b"x"),),
+    ),
 )
 CERTIFICATE = CommitCertificate(1, 0, CHILD.hash, ())
 

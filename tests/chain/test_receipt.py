@@ -1,5 +1,5 @@
 import pytest
-from eth_bloom import BloomFilter
+from eth_bloom.bloom import BloomFilter
 from hypothesis import given, strategies as st
 
 from chain import rlp
@@ -39,11 +39,16 @@ def test_blooms_agree_with_eth_bloom(values: list[bytes], other: bytes) -> None:
 
 
 def test_a_receipt_without_logs_has_an_empty_bloom() -> None:
-    assert Receipt(0, True, 21_000, ()).bloom() == EMPTY_BLOOM
+    assert (
+        Receipt(0, succeeded=True, cumulative_gas_used=21_000, logs=()).bloom()
+        == EMPTY_BLOOM
+    )
 
 
 def test_refusals() -> None:
-    good = Receipt(2, True, 21_000, (Log(b"\1" * 20, (), b""),))
+    good = Receipt(
+        2, succeeded=True, cumulative_gas_used=21_000, logs=(Log(b"\1" * 20, (), b""),)
+    )
     fields = rlp.decode_list(good.encode()[1:])
     for broken in (
         b"\2" + rlp.encode([*fields[:2], bytes(256), fields[3]]),
@@ -58,8 +63,13 @@ def test_refusals() -> None:
 
 def test_vector(vectors: Vectors) -> None:
     receipts = [
-        Receipt(0, True, 21_000, ()),
-        Receipt(2, False, 63_000, ()),
-        Receipt(4, True, 90_000, (Log(b"\1" * 20, (b"\2" * 32, b"\3" * 32), b"x"),)),
+        Receipt(0, succeeded=True, cumulative_gas_used=21_000, logs=()),
+        Receipt(2, succeeded=False, cumulative_gas_used=63_000, logs=()),
+        Receipt(
+            4,
+            succeeded=True,
+            cumulative_gas_used=90_000,
+            logs=(Log(b"\1" * 20, (b"\2" * 32, b"\3" * 32), b"x"),),
+        ),
     ]
     vectors.check("receipts", [each.encode().hex() for each in receipts])

@@ -27,7 +27,7 @@ SENDER = address_of(public_key(SECRET))
 TARGET = b"\x77" * 20
 
 
-def signed(**fields: Any) -> bytes:
+def signed(**fields: object) -> bytes:
     values: dict[str, Any] = {
         "chain_id": CHAIN,
         "nonce": 3,
@@ -46,7 +46,7 @@ def authorization() -> Authorization:
     return sign_authorization(b"\2" * 32, chain_id=CHAIN, address=TARGET, nonce=0)
 
 
-def of_type(kind: int, **fields: Any) -> bytes:
+def of_type(kind: int, **fields: object) -> bytes:
     if kind == SET_CODE:
         fields.setdefault("authorizations", (authorization(),))
     if kind != LEGACY:
@@ -114,7 +114,10 @@ def test_garbage_is_refused_by_name(data: bytes) -> None:
         (of_type(SET_CODE, authorizations=()), "without authorizations"),
         (signed(to=b"\1" * 19), "19 bytes"),
         (signed(data=b"\1" * MAX_TRANSACTION_BYTES), "at most"),
-        (signed(access_list=tuple((TARGET, ()) for _ in range(17_000))), "at most|more"),
+        (
+            signed(access_list=tuple((TARGET, ()) for _ in range(17_000))),
+            "at most|more",
+        ),
     ],
 )
 def test_refusals(raw: bytes, reason: str) -> None:

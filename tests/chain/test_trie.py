@@ -1,8 +1,10 @@
 """The trie against py-trie, which computes the same roots node by node."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, strategies as st
-from trie import HexaryTrie
+from trie.hexary import HexaryTrie
 
 from chain import rlp
 from chain.crypto import keccak
@@ -24,9 +26,10 @@ EDITS = st.lists(st.lists(st.tuples(KEYS, VALUES), max_size=12), max_size=6)
 
 @given(EDITS, st.booleans())
 def test_roots_values_and_proofs_agree(
-    batches: list[list[tuple[bytes, bytes]]], reopen: bool
+    batches: list[list[tuple[bytes, bytes]]],
+    reopen: bool,  # noqa: FBT001  (hypothesis passes it by name)
 ) -> None:
-    oracle = HexaryTrie({})
+    oracle: Any = HexaryTrie({})
     nodes: dict[bytes, bytes] = {}
     expected: dict[bytes, bytes] = {}
     trie = Trie(nodes.__getitem__)
@@ -77,15 +80,16 @@ def test_old_roots_stay_readable() -> None:
 
 
 def test_the_empty_trie() -> None:
-    trie = Trie({}.__getitem__)
+    nothing: dict[bytes, bytes] = {}
+    trie = Trie(nothing.__getitem__)
     assert trie.commit() == (EMPTY_TRIE_ROOT, {})
     assert trie.get(b"x") is None
-    assert prove({}.__getitem__, EMPTY_TRIE_ROOT, b"x") == ()
+    assert prove(nothing.__getitem__, EMPTY_TRIE_ROOT, b"x") == ()
 
 
 def test_ordered_root_is_that_of_transactions() -> None:
     values = [bytes((number,)) * (number + 1) for number in range(200)]
-    oracle = HexaryTrie({})
+    oracle: Any = HexaryTrie({})
     for index, value in enumerate(values):
         oracle[rlp.encode(rlp.encode_uint(index))] = value
     assert ordered_root(values) == oracle.root_hash

@@ -3,7 +3,15 @@
 from benchmarks.blocks import initcode, push
 from chain.crypto import keccak
 
-__all__ = ["COUNTER", "LOGGER", "REVERTS", "initcode", "push", "returns_call", "selector"]
+__all__ = [
+    "COUNTER",
+    "LOGGER",
+    "REVERTS",
+    "initcode",
+    "push",
+    "returns_call",
+    "selector",
+]
 
 # Adds one to slot 0 and returns it.
 COUNTER = bytes.fromhex("5f54600101805f555f5260205ff3")
@@ -14,12 +22,17 @@ LOGGER = bytes.fromhex("602a5f52600760205fa1")
 
 
 def returns_call(kind: int, target: int, size: int) -> bytes:
-    """Call `target` with `size` bytes of zeros, return (success, output size, output)."""
+    """Call `target` with `size` zeros; return success, output size and output."""
     value = b"\x5f" if kind in (0xF1, 0xF2) else b""
     return (
-        b"\x5f\x5f" + push(size) + b"\x5f" + value + push(target) + b"\x5a"
+        b"\x5f\x5f"
+        + push(size)
+        + b"\x5f"
+        + value
+        + push(target)
+        + b"\x5a"
         + bytes((kind,))
-        + bytes.fromhex("5f52" "3d602052" "3d5f60403e" "3d6040015ff3")
+        + bytes.fromhex("5f523d6020523d5f60403e3d6040015ff3")
     )
 
 

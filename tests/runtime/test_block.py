@@ -26,15 +26,14 @@ def lively() -> tuple[DevChain, Block]:
     account = chain.accounts[0]
     nonce = chain.nonce(account.address)
     builder = chain.builder()
-    for offset, fields in enumerate(
-        (
-            {"to": TARGET, "value": 5, "type": LEGACY},
-            {"to": counter},
-            {"to": logger},
-            {"data": initcode(LOGGER)},
-            {"data": BURN, "gas": 60_000},
-        )
-    ):
+    kinds: list[dict[str, object]] = [
+        {"to": TARGET, "value": 5, "type": LEGACY},
+        {"to": counter},
+        {"to": logger},
+        {"data": initcode(LOGGER)},
+        {"data": BURN, "gas": 60_000},
+    ]
+    for offset, fields in enumerate(kinds):
         raw = chain.sign(account, nonce=nonce + offset, **fields)
         builder.apply(decode(raw, 4242))
     return chain, builder.seal().block
@@ -76,9 +75,10 @@ def test_what_is_built_imports_to_the_same() -> None:
         ("requests_hash", b"\xee" * 32),
     ],
 )
-def test_every_field_is_checked(field: str, value: Any) -> None:
+def test_every_field_is_checked(field: str, value: bytes | int) -> None:
     chain, block = lively()
-    changed = replace(block, header=replace(block.header, **{field: value}))
+    changes: dict[str, Any] = {field: value}
+    changed = replace(block, header=replace(block.header, **changes))
     with pytest.raises(InvalidBlock) as caught:
         chain.extend(changed)
     # The proposer's address shows in the state: it earns the tips.
@@ -132,8 +132,9 @@ def test_import_writes_nothing() -> None:
     assert dict(chain.database.store.scan(b"")) == before
 
 
-def _header(chain: DevChain, **fields: Any) -> Header:
-    return replace(chain.head, **fields)
+def _header(chain: DevChain, **fields: int) -> Header:
+    changes: dict[str, Any] = {**fields}
+    return replace(chain.head, **changes)
 
 
 def test_base_fee_follows_fullness() -> None:

@@ -118,5 +118,7 @@ def test_proofs_lead_to_the_root(chain: DevChain) -> None:
 
 def test_absence_is_proved(chain: DevChain) -> None:
     found = chain.view().proof(b"\xee" * 20, [0])
-    assert verify(chain.head.state_root, keccak(b"\xee" * 20), found.account_proof) is None
+    assert (
+        verify(chain.head.state_root, keccak(b"\xee" * 20), found.account_proof) is None
+    )
     assert (found.nonce, found.balance, found.storage[0].value) == (0, 0, 0)

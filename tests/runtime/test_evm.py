@@ -38,9 +38,7 @@ def _answer(chain: DevChain, code: bytes) -> tuple[int, int, bytes]:
 def test_memory_ends_at_384_kib(chain: DevChain, size: int) -> None:
     """A frame that reaches beyond halts exceptionally; its caller goes on."""
     grower = chain.deploy(initcode(push(size - 32) + b"\x51\x00"))
-    success, _, _ = _answer(
-        chain, returns_call(0xFA, int.from_bytes(grower, "big"), 0)
-    )
+    success, _, _ = _answer(chain, returns_call(0xFA, int.from_bytes(grower, "big"), 0))
     assert success == (size <= MAX_MEMORY_BYTES)
 
 
@@ -104,9 +102,7 @@ def test_1024_frames_fit_python(chain: DevChain) -> None:
     world = World(chain.database, chain.head.state_root)
     recursion = push(0) * 5 + b"\x30\x5a\xf1" + b"\x5f\x54\x60\x01\x01\x5f\x55\x00"
     world.set_code(b"\x99" * 20, recursion)
-    block = BlockContext(
-        1, 1, 1, bytes(20), 10**8, 7, bytes(32), lambda _: None, {}
-    )
+    block = BlockContext(1, 1, 1, bytes(20), 10**8, 7, bytes(32), lambda _: None, {})
     call = Call(origin=b"\2" * 20, gas_price=0, to=b"\x99" * 20, gas=10**15)
     result = execute(world, block, StepMeter(10**8), call)
     assert result.succeeded

@@ -23,18 +23,14 @@ from runtime.steps import StepMeter
 from runtime.world import World
 
 EDGES = [0, 1, 2, 31, 32, 255, 256, 257, WORD, WORD - 1, 1 << 255, (1 << 255) - 1]
-WORDS = st.one_of(
-    st.sampled_from(EDGES), st.integers(0, 300), st.integers(0, WORD)
-)
+WORDS = st.one_of(st.sampled_from(EDGES), st.integers(0, 300), st.integers(0, WORD))
 CODE = bytes.fromhex("5b") * 10 + b"\x7f" + bytes(range(32)) + b"\x5b\x60\x5b\x5b"
 TABLE = {**_OURS, **NATIVE}
 
 
 def frame(words: list[int], pc: int) -> _Frame:
     world = World(ChainDatabase(Store.memory()), EMPTY_TRIE_ROOT)
-    block = BlockContext(
-        1, 1, 1, bytes(20), 10**8, 7, bytes(32), lambda _: None, {}
-    )
+    block = BlockContext(1, 1, 1, bytes(20), 10**8, 7, bytes(32), lambda _: None, {})
     message = Message(
         gas=10**7,
         to=b"\1" * 20,
@@ -63,11 +59,14 @@ class _Code:
         self.stream.program_counter = frame.pc
 
 
-def outcome(found: _Frame, pc: int) -> Any:
+Outcome = tuple[list[int], bytes, int, int] | str
+
+
+def outcome(found: _Frame, pc: int) -> Outcome:
     return found.words, bytes(found._memory), found.gas_left, pc
 
 
-def theirs(opcode: int, words: list[int], pc: int) -> Any:
+def theirs(opcode: int, words: list[int], pc: int) -> Outcome:
     found: Any = frame(words, pc)
     code = _Code(found).stream
     found.code = code
@@ -92,7 +91,7 @@ def _swap(words: list[int], depth: int) -> None:
     words[-1], words[-1 - depth] = words[-1 - depth], words[-1]
 
 
-def ours(opcode: int, words: list[int], pc: int) -> Any:
+def ours(opcode: int, words: list[int], pc: int) -> Outcome:
     found = frame(words, pc)
     gas, instruction = TABLE[opcode]
     found.gas_left -= gas

@@ -47,7 +47,7 @@ class FakeJudge:
     malformed: Exception | None = None
     asked: list[Any] = field(default_factory=list)
 
-    def _answer(self, question: Any) -> None:
+    def _answer(self, question: object) -> None:
         self.asked.append(question)
         if self.malformed is not None:
             raise self.malformed
@@ -94,17 +94,22 @@ def opening_data(opening: bytes) -> bytes:
     return OPENING + encode(types, [ROOTS[0], 2, 3, opening])
 
 
-def run(precompile: Precompile, data: bytes, **fields: Any) -> Result:
+def run(precompile: Precompile, data: bytes, **fields: object) -> Result:
     """Call the precompile in a frame of its own."""
     world = World(ChainDatabase(Store.memory()), EMPTY_TRIE_ROOT)
     block = BlockContext(
-        1, 1, 1, bytes(20), 10**8, 7, bytes(32), lambda _: None, {ML_VERIFIER: precompile}
+        1,
+        1,
+        1,
+        bytes(20),
+        10**8,
+        7,
+        bytes(32),
+        lambda _: None,
+        {ML_VERIFIER: precompile},
     )
-    call = Call(
-        origin=b"\2" * 20,
-        gas_price=0,
-        **{"to": ML_VERIFIER, "gas": 1_000_000, "data": data, **fields},
-    )
+    values: dict[str, Any] = {"to": ML_VERIFIER, "gas": 1_000_000, "data": data}
+    call = Call(origin=b"\2" * 20, gas_price=0, **{**values, **fields})
     return execute(world, block, StepMeter(10**6), call)
 
 
@@ -234,8 +239,11 @@ def test_steps_follow_gas() -> None:
     [(0xF1, True), (0xFA, True), (0xF4, False), (0xF2, False)],
     ids=["call", "staticcall", "delegatecall", "callcode"],
 )
-def test_who_may_call(kind: int, allowed: bool) -> None:
-    """With no input at all every call reverts; the guard must do so before the judge."""
+def test_who_may_call(
+    kind: int,
+    allowed: bool,  # noqa: FBT001  (a parameter of the test)
+) -> None:
+    """The guard comes before everything else."""
     fake = FakeJudge()
     precompile = ml_precompile(fake)
     guarded = Precompile(

@@ -1,7 +1,6 @@
 """P256VERIFY against RFC 6979, go-ethereum's first vector and textbook arithmetic."""
 
 import hashlib
-from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -50,7 +49,10 @@ def _join(words: list[int]) -> bytes:
     return b"".join(word.to_bytes(32, "big") for word in words)
 
 
-def _add(left: Any, right: Any) -> Any:
+Point = tuple[int, int] | None
+
+
+def _add(left: Point, right: Point) -> Point:
     if left is None or right is None:
         return left or right
     if left[0] == right[0]:
@@ -63,8 +65,8 @@ def _add(left: Any, right: Any) -> Any:
     return x, (slope * (left[0] - x) - left[1]) % P
 
 
-def _multiply(point: Any, scalar: int) -> Any:
-    total = None
+def _multiply(point: Point, scalar: int) -> Point:
+    total: Point = None
     while scalar:
         if scalar & 1:
             total = _add(total, point)

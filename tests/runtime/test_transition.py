@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chain.transaction import Unsigned, decode
+from chain.transaction import Transaction, Unsigned, decode
 from runtime.block import BlockBuilder
 from runtime.errors import BlockFull, NonceTooHigh, TransactionInvalid
 from runtime.transition import (
@@ -40,7 +40,7 @@ def builder(chain: DevChain) -> Iterator[BlockBuilder]:
     assert found.seal().block == clean.block
 
 
-def signed(chain: DevChain, **fields: Any) -> Any:
+def signed(chain: DevChain, **fields: object) -> Transaction:
     values: dict[str, Any] = {"to": TARGET, "gas": 100_000, "nonce": 0, **fields}
     return decode(chain.sign(chain.accounts[0], **values), 4242)
 

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from eth_abi.abi import decode as abi_decode, encode as abi_encode
+
 from chain import addresses
 from chain.block import Block
 from chain.crypto import keccak
@@ -23,7 +25,6 @@ from chain.sidecar import Sidecar
 from chain.store import Store
 from chain.transaction import Transaction, Unsigned, decode
 from contracts import artifact
-from eth_abi.abi import decode as abi_decode, encode as abi_encode
 from genesis import ChainSpec, open_chain
 from genesis.accounts import Account, account
 from runtime.block import BlockAttributes, BlockBuilder, ExecutedBlock, import_block
@@ -36,7 +37,7 @@ BURN = b"\xfe"  # initcode that halts at once and takes all of its gas
 Abi = Mapping[str, Any]
 
 
-class Reverted(Exception):  # noqa: N818  (reads as what happened)
+class Reverted(Exception):
     """A call or transaction failed.
 
     Attributes:
@@ -157,7 +158,7 @@ class DevChain:
 
     # -- transactions ---------------------------------------------------------
 
-    def sign(self, sender: Account, **fields: Any) -> bytes:
+    def sign(self, sender: Account, **fields: object) -> bytes:
         """Signed bytes; nonce, fees and a large gas limit are filled in."""
         values: dict[str, Any] = {
             "chain_id": self.spec.chain_id,
@@ -170,7 +171,7 @@ class DevChain:
         return Unsigned(**values).sign(sender.secret)
 
     def send(
-        self, sender: Account | None = None, *, check: bool = True, **fields: Any
+        self, sender: Account | None = None, *, check: bool = True, **fields: object
     ) -> Sent:
         """Sign a transaction, mine it alone in a block.
 
@@ -207,10 +208,11 @@ class DevChain:
         """The next nonce of an account."""
         return self.view().nonce(address)
 
-    def call(self, to: bytes, data: bytes, **fields: Any) -> bytes:
+    def call(self, to: bytes, data: bytes, **fields: object) -> bytes:
         """Output of a call on the head's state; `fields` are CallRequest's."""
         head = self.head
-        request = CallRequest(to=to, data=data, **fields)
+        values: dict[str, Any] = {"to": to, "data": data, **fields}
+        request = CallRequest(**values)
         result = call(self.spec.rules.at(head.number), self.database, head, request)
         if not result.succeeded:
             raise _reverted(result.error, result.output)
@@ -247,13 +249,15 @@ class Contract:
                 return entry
         raise KeyError(f"no function {name} of {count} arguments")
 
-    def encode(self, name: str, *arguments: Any) -> bytes:
+    def encode(self, name: str, *arguments: object) -> bytes:
         """Call data."""
         types = _types(self._function(name, len(arguments))["inputs"])
         selector = keccak(f"{name}({','.join(types)})".encode())[:4]
         return selector + abi_encode(types, arguments)
 
-    def call(self, name: str, *arguments: Any, **fields: Any) -> Any:
+    def call(  # any ABI type may come out
+        self, name: str, *arguments: object, **fields: object
+    ) -> Any:  # noqa: ANN401
         """The decoded result: None, the only value, or a tuple of them."""
         outputs = self._function(name, len(arguments))["outputs"]
         data = self.encode(name, *arguments)
@@ -263,10 +267,10 @@ class Contract:
     def send(
         self,
         name: str,
-        *arguments: Any,
+        *arguments: object,
         sender: Account | None = None,
         check: bool = True,
-        **fields: Any,
+        **fields: object,
     ) -> Sent:
         """Send a transaction; see `DevChain.send`."""
         data = self.encode(name, *arguments)
@@ -287,7 +291,7 @@ def _types(parameters: Sequence[Abi]) -> list[str]:
     ]
 
 
-def _named(parameter: Abi, value: Any) -> Any:
+def _named(parameter: Abi, value: Any) -> Any:  # noqa: ANN401  (any ABI type)
     """A struct as a dictionary; other values as they are."""
     if parameter["type"] == "tuple":
         return {
@@ -297,7 +301,7 @@ def _named(parameter: Abi, value: Any) -> Any:
     return value
 
 
-def _result(outputs: Sequence[Abi], output: bytes) -> Any:
+def _result(outputs: Sequence[Abi], output: bytes) -> Any:  # noqa: ANN401  (same)
     values = abi_decode(_types(outputs), output)
     named = tuple(
         _named(parameter, value)

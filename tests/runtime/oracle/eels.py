@@ -1,3 +1,6 @@
+# mypy: ignore-errors
+# ruff: noqa: ANN001, ANN201
+# It runs in another environment, whose libraries the project does not have.
 """What Ethereum's executable specification says about a list of cases.
 
 Runs in an environment of its own (`pip install ethereum-execution==2.20.0`), never in
