@@ -306,7 +306,7 @@ class Engine:
         self.last_commit = trio.current_time()
         for each in produced.dropped:
             self._mempool.discard(each.transaction.hash)
-            self._metrics.refused.labels("invalid").inc()
+            self._metrics.count_refusal("Invalid")
             _log.info(
                 "transaction dropped",
                 hash="0x" + each.transaction.hash.hex(),

@@ -85,6 +85,10 @@ class Metrics:
         if failed:
             self.failures.labels(method).inc()
 
+    def count_refusal(self, reason: str) -> None:
+        """Count a transaction that did not get into the mempool or left it unused."""
+        self.refused.labels(reason).inc()
+
     def exposition(self) -> tuple[bytes, str]:
         """The text format and its media type."""
         return generate_latest(self.registry), CONTENT_TYPE_LATEST

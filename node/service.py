@@ -34,6 +34,7 @@ from runtime.rules import ForkSchedule
 _log = structlog.get_logger("node")
 _STALLED_BEATS = 30
 _STALLED_SECONDS = 15.0
+_DRAIN_SECONDS = 10.0
 
 
 def client_version() -> str:
@@ -110,6 +111,11 @@ class Node:
                 self.metrics,
                 now=now,
             )
+        self._bench = WorkBench(
+            BenchLimits(
+                config.rpc_call_threads, config.rpc_call_queue, config.rpc_call_seconds
+            )
+        )
         self._address = None if validator is None else validator.key.address
 
     def _account(self, address: bytes) -> Account:
@@ -138,6 +144,8 @@ class Node:
                 await stop.wait()
                 _log.info("stopping", height=self.chain.database.head().number)
                 work.cancel_scope.cancel()
+        # The database closes after this; no thread may still read it.
+        await self._bench.drain(_DRAIN_SECONDS)
 
     def _application(self) -> Starlette:
         dispatcher = self._dispatcher()
@@ -146,11 +154,7 @@ class Node:
     def _dispatcher(self) -> Dispatcher:
         config, chain = self.config, self.chain
         reader = ChainReader(chain.database, chain.forks)
-        bench = WorkBench(
-            BenchLimits(
-                config.rpc_call_threads, config.rpc_call_queue, config.rpc_call_seconds
-            )
-        )
+        bench = self._bench
         identity = Identity(
             client=client_version(),
             specification=chain.specification,
@@ -160,7 +164,9 @@ class Node:
         )
         filters = Filters(trio.current_time, lambda: secrets.randbits(128))
         log_limits = LogLimits(config.rpc_log_range, config.rpc_log_results)
-        state = StateContext(reader, self.mempool, config.rpc_call_gas)
+        state = StateContext(
+            reader, self.mempool, config.rpc_call_gas, self.metrics.count_refusal
+        )
         methods = {
             **IdentityMethods(reader, self.mempool, identity).table(),
             **BlockMethods(reader, self.mempool, filters, log_limits).table(bench),

@@ -26,6 +26,7 @@ from node.rpc.envelope import (
 from node.rpc.errors import (
     INTERNAL_ERROR,
     METHOD_NOT_FOUND,
+    RESPONSE_TOO_LARGE,
     RpcError,
     invalid_params,
     limit_exceeded,
@@ -35,6 +36,8 @@ T = TypeVar("T")
 Params = Sequence[Any]
 Handler = Callable[[Params], Awaitable[object]]
 
+# What go-ethereum allows; a larger answer would be built in memory first.
+MAX_RESPONSE_BYTES = 25_000_000
 _ANY_NUMBER = 2**31
 
 _log = structlog.get_logger("node.rpc")
@@ -91,6 +94,12 @@ class WorkBench:
             )
         raise limit_exceeded(f"execution timeout: {self._limits.seconds} s are over")
 
+    async def drain(self, seconds: float) -> None:
+        """Wait until every thread has ended, abandoned ones too, or time is up."""
+        with trio.move_on_after(seconds):
+            for _ in range(self._limits.threads):
+                await self._limiter.acquire_on_behalf_of(object())
+
     def threaded(
         self, call: Callable[[Params], object], least: int = 0, most: int = 0
     ) -> Method:
@@ -125,23 +134,30 @@ class Dispatcher:
             parsed: Body = read_body(body, max_batch=self._max_batch)
         except RpcError as error:
             return write_body(error_object(None, error))
-        answers: list[object] = []
+        answers: list[bytes] = []
+        left = MAX_RESPONSE_BYTES
         for member in parsed.members:
-            answer = await self._answer_member(member)
-            if answer is not None:
+            answer = await self._answer_member(member, left)
+            if answer:
                 answers.append(answer)
+                left -= len(answer)
         if not answers:
             return b""
-        return write_body(answers if parsed.batch else answers[0])
+        return b"[" + b",".join(answers) + b"]" if parsed.batch else answers[0]
 
-    async def _answer_member(self, member: Request | BadRequest) -> object | None:
+    async def _answer_member(self, member: Request | BadRequest, left: int) -> bytes:
+        """One encoded answer, not much longer than `left`; empty for a notification."""
         if isinstance(member, BadRequest):
-            return error_object(member.id, member.error)
+            return write_body(error_object(member.id, member.error))
         try:
-            result = result_object(member.id, await self._call(member))
+            if left <= 0:
+                raise _too_large()
+            result = write_body(result_object(member.id, await self._call(member)))
+            if len(result) > left:
+                raise _too_large()
         except RpcError as error:
-            result = error_object(member.id, error)
-        return result if member.answered else None
+            result = write_body(error_object(member.id, error))
+        return result if member.answered else b""
 
     async def _call(self, request: Request) -> object:
         method = self._methods.get(request.method)
@@ -163,6 +179,10 @@ class Dispatcher:
             seconds = trio.current_time() - started
             self._observer.answered(name, seconds, failed=failed)
         return result
+
+
+def _too_large() -> RpcError:
+    return RpcError(RESPONSE_TOO_LARGE, "response too large")
 
 
 def _absent(name: str) -> Method:

@@ -54,11 +54,13 @@ class StateContext:
 
     Attributes:
         gas_cap: The most gas that a call may use.
+        refused: Told the kind of each refusal of a transaction.
     """
 
     reader: ChainReader
     mempool: Mempool
     gas_cap: int
+    refused: Callable[[str], None]
 
 
 class StateMethods:
@@ -203,6 +205,7 @@ class StateMethods:
         try:
             admitted = admit(self._context.mempool, rules, base_fee, raw)
         except MempoolError as error:
+            self._context.refused(type(error).__name__.removesuffix("Error"))
             raise server_error(str(error)) from error
         return data(admitted.hash)
 

@@ -103,10 +103,11 @@ def _read_position(value: object) -> frozenset[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class LogLimits:
-    """Bounds of one query: blocks scanned and logs returned."""
+    """Bounds of one query: blocks scanned, logs returned, bytes of their data."""
 
     blocks: int
     results: int
+    size: int = 8 * 1024 * 1024
 
 
 def find_logs(
@@ -128,9 +129,15 @@ def find_logs(
             f"block range too large: {last - first + 1} blocks, max {limits.blocks}"
         )
     found: list[dict[str, Any]] = []
+    size = 0
     for header in database.headers(first, last - first + 1):
         for each in block_logs(database, wanted, header):
             found.append(each)
+            size += len(each["data"]) // 2
+            if size > limits.size:
+                raise limit_exceeded(
+                    f"query returned more than {limits.size} bytes of data"
+                )
             if len(found) > limits.results:
                 raise limit_exceeded(
                     f"query returned more than {limits.results} results"

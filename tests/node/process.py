@@ -1,6 +1,8 @@
 """`lockstep` as a process of its own, for tests that kill it."""
 
+import io
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -8,7 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
+
+from lockstep.cli import main
 
 WAIT_SECONDS = 60
 _MAIN = "from lockstep.cli import main; main()"
@@ -18,21 +23,32 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-c", _MAIN, *arguments]
 
 
-def run(*arguments: str, code: int = 0, text: str | None = None) -> str:
-    """Run to the end; the standard output, and the error when it should fail."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("LOCKSTEP_")}
-    environment["LOCKSTEP_KEY_PASSWORD"] = "for tests"  # noqa: S105 - not a secret
-    done = subprocess.run(  # noqa: S603 - our own program
-        command(*arguments),
-        capture_output=True,
-        text=True,
-        timeout=WAIT_SECONDS,
-        check=False,
-        input=text,
-        env=environment,
-    )
-    assert done.returncode == code, (done.stdout, done.stderr)
-    return done.stdout if code == 0 else done.stdout + done.stderr
+class CommandLine:
+    """`lockstep` in this process: quick, for commands that come to an end."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self._patch = monkeypatch
+        self._capsys = capsys
+        for name in list(os.environ):
+            if name.startswith("LOCKSTEP_"):
+                monkeypatch.delenv(name)
+        monkeypatch.setenv("LOCKSTEP_KEY_PASSWORD", "for tests")
+        monkeypatch.setattr(logging.getLogger(), "handlers", [])
+
+    def __call__(self, *arguments: str, code: int = 0, text: str = "") -> str:
+        """Run to the end; what it printed, with the error when it should fail."""
+        self._patch.setattr(sys, "argv", ["lockstep", *arguments])
+        self._patch.setattr(sys, "stdin", io.StringIO(text))
+        try:
+            main()
+            ended: object = 0
+        except SystemExit as stop:
+            ended = stop.code or 0
+        printed = self._capsys.readouterr()
+        assert ended == code, printed
+        return printed.out if code == 0 else printed.out + printed.err
 
 
 class Process:
@@ -60,10 +76,17 @@ class Process:
         self.facts: dict[str, Any] = json.loads(line)
         self.url: str = self.facts["rpc"]
 
-    def call(self, method: str, *params: object) -> Any:  # noqa: ANN401
+    def answer(self, method: str, *params: object) -> dict[str, Any]:
+        """A whole JSON-RPC response."""
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
         response = requests.post(self.url, data=json.dumps(body), timeout=WAIT_SECONDS)
-        return response.json()["result"]
+        found: dict[str, Any] = response.json()
+        return found
+
+    def call(self, method: str, *params: object) -> Any:  # noqa: ANN401
+        found = self.answer(method, *params)
+        assert "error" not in found, found
+        return found["result"]
 
     def kill(self) -> None:
         """Send SIGKILL: nothing gets a chance to tidy up."""

@@ -421,6 +421,13 @@ def test_web3_py_works_unmodified(running: RunningNode) -> None:
     provider.cache_allowed_requests = False
 
 
+def test_refusals_are_counted_by_kind(running: RunningNode) -> None:
+    gas = transfer(nonce=next_nonce(running), gas=20_000)
+    running.error("eth_sendRawTransaction", hexed(gas))
+    metrics = running.session.get(f"{running.url}/metrics", timeout=30).text
+    assert 'lockstep_mempool_refused_total{reason="GasTooLow"}' in metrics
+
+
 def test_health_and_metrics(running: RunningNode) -> None:
     health = running.session.get(f"{running.url}/health", timeout=30)
     assert health.status_code == 200

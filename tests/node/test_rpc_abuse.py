@@ -1,6 +1,7 @@
 """Hostile bodies and parameters: named errors, and a node that stays up."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from node.rpc.errors import INTERNAL_ERROR
 from tests.node.conftest import RunningNode
-from tests.node.tiny import ALICE, address
+from tests.node.tiny import ALICE, address, make_node
 
 ADDRESS = "0x" + address(ALICE).hex()
 METHODS = [
@@ -192,6 +193,19 @@ def test_cors_is_off_unless_configured(running: RunningNode) -> None:
     body = b'{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}'
     response = running.post(body, origin="https://evil.example")
     assert "access-control-allow-origin" not in response.headers
+
+
+def test_configured_origin_may_call(tmp_path: Path) -> None:
+    origin = "https://wallet.example"
+    node = RunningNode(make_node(tmp_path, rpc_cors_origins=(origin,)))
+    body = b'{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}'
+    try:
+        allowed = node.post(body, origin=origin)
+        refused = node.post(body, origin="https://evil.example")
+    finally:
+        node.stop()
+    assert allowed.headers["access-control-allow-origin"] == origin
+    assert "access-control-allow-origin" not in refused.headers
 
 
 def test_other_paths_and_verbs_are_refused(running: RunningNode) -> None:

@@ -1,5 +1,6 @@
 """Worker threads for heavy calls: bounded in number, waiting line and time."""
 
+import json
 import threading
 from functools import partial
 
@@ -7,7 +8,14 @@ import pytest
 import trio
 import trio.testing
 
-from node.rpc.dispatch import BenchLimits, Dispatcher, Method, WorkBench, inline
+from node.rpc.dispatch import (
+    MAX_RESPONSE_BYTES,
+    BenchLimits,
+    Dispatcher,
+    Method,
+    WorkBench,
+    inline,
+)
 from node.rpc.errors import LIMIT_EXCEEDED, RpcError
 
 FOREVER = 3_600.0
@@ -65,6 +73,40 @@ def test_time_is_bounded() -> None:
 
     # The clock jumps as soon as nothing but the abandoned thread is left.
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_drain_waits_for_abandoned_threads() -> None:
+    release, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        release.wait()
+        ended.set()
+
+    async def main() -> bool:
+        bench = WorkBench(BenchLimits(2, 1, FOREVER))
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(bench.run, work)
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+        release.set()
+        await bench.drain(FOREVER)
+        return ended.is_set()
+
+    assert trio.run(main)
+
+
+def test_answers_are_bounded_in_size() -> None:
+    size = MAX_RESPONSE_BYTES // 2
+    dispatcher = Dispatcher(
+        {"big": inline(lambda _: "x" * size)}, Silent(), max_batch=4
+    )
+    member = b'{"jsonrpc":"2.0","id":%d,"method":"big"}'
+    body = b"[" + b",".join(member % number for number in range(4)) + b"]"
+    answers = json.loads(trio.run(partial(dispatcher.answer, body)))
+    assert "result" in answers[0]
+    too_large = {"code": -32003, "message": "response too large"}
+    assert [answer.get("error") for answer in answers[1:]] == [too_large] * 3
 
 
 def test_fault_in_a_method_is_an_internal_error_and_tells_nothing() -> None:
