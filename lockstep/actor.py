@@ -6,6 +6,7 @@ that ticks in the same directory goes on where a killed one stopped. Directory:
 
     key             the account (see `lockstep.keyfile`), unless --key names another
     journal         what must not be forgotten (see `lockstep.journal`)
+    address         where artifacts were served, so that they are again after a restart
     artifacts/      what it serves, unless --artifacts names another place
     jobs/<id>-.../  training runs
 """

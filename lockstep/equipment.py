@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lockstep import keyfile
 from lockstep.actor import Settings
 from lockstep.artifacts.fetch import Fetcher
-from lockstep.artifacts.server import Server
+from lockstep.artifacts.server import resumed
 from lockstep.artifacts.store import Store
 from lockstep.client.connection import Connection
 from lockstep.client.contracts import deployed
@@ -96,8 +96,9 @@ def equipped(actor: str, settings: Settings) -> Generator[Equipment]:
         journal = stack.enter_context(closing(Journal(settings.directory / "journal")))
         account = keyfile.load(settings.key_path)
         store = Store(settings.artifacts_url)
+        note = settings.directory / "address"
         server = stack.enter_context(
-            closing(Server(store, settings.serve, settings.public_url))
+            closing(resumed(store, settings.serve, settings.public_url, note))
         )
         server.start()
         fetcher = stack.enter_context(closing(Fetcher()))

@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
@@ -28,11 +29,12 @@ from typing_extensions import override
 from lockstep.artifacts.kinds import Kind
 from lockstep.artifacts.store import Store
 from lockstep.errors import ConfigurationError
+from lockstep.journal import write_durably
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIFramework
 
-__all__ = ["MAX_CONCURRENT", "Server", "application"]
+__all__ = ["MAX_CONCURRENT", "Server", "application", "resumed"]
 
 MAX_CONCURRENT = 64
 _START_SECONDS = 30
@@ -98,7 +100,8 @@ class Server:
         """
         self._socket = _listening(bind)
         host, port = self._socket.getsockname()[:2]
-        self.url = (public_url or f"http://{host}:{port}").rstrip("/")
+        self.bound = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.url = (public_url or f"http://{self.bound}").rstrip("/")
         # Starlette and Hypercorn describe the same ASGI callable in other types.
         self._application = cast("ASGIFramework", application(store))
         self._ready = threading.Event()
@@ -143,6 +146,28 @@ class Server:
                 partial(serve, self._application, config, shutdown_trigger=stopped.wait)
             )
             self._ready.set()
+
+
+def resumed(store: Store, bind: str, public_url: str | None, note: Path) -> Server:
+    """A server at the address of the last run, if any free port would do.
+
+    The URL stands on the chain for as long as a job lasts, so a process that is started
+    again must be found where the last one was.
+
+    Args:
+        store: what to serve.
+        bind: `host:port`; with port 0, the noted address is taken if there is one.
+        public_url: see `Server`.
+        note: file with the address.
+
+    Raises:
+        ConfigurationError: the address is malformed or taken.
+    """
+    if bind.endswith(":0") and note.exists():
+        bind = note.read_text("utf-8").strip()
+    server = Server(store, bind, public_url)
+    write_durably(note, server.bound.encode())
+    return server
 
 
 def _address(kind: str, root: str) -> tuple[Kind, bytes] | None:

@@ -90,6 +90,28 @@ def submit(  # noqa: PLR0913 - an argument for each option
             _see_through(job, output, as_json=as_json)
 
 
+@app.command("wait", epilog="Example: lockstep job wait 3 -o weights.safetensors")
+def wait_for(
+    job_id: JobArgument,
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write the weights here at the end."),
+    ] = None,
+    rpc: RpcOption = default_rpc,
+    key: KeyOption = None,
+    directory: DirectoryOption = _CREATOR_DIRECTORY,
+    serve: ServeOption = "127.0.0.1:0",
+    as_json: JsonOption = False,
+) -> None:
+    """Go on where `submit` was interrupted: serve the data, wait, collect."""
+    here = directory.expanduser()
+    account = here / "key" if key is None else key
+    with connect(rpc, account, directory=here, serve=serve) as chain:
+        chain.serve()
+        _see_through(chain.job(job_id), output, as_json=as_json)
+
+
 @app.command("ls", epilog="Example: lockstep job ls --json")
 def list_jobs(
     *,

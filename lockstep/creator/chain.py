@@ -18,7 +18,7 @@ from eth_account.signers.local import LocalAccount
 from lockstep import keyfile
 from lockstep.artifacts.fetch import Fetcher
 from lockstep.artifacts.kinds import Kind
-from lockstep.artifacts.server import Server
+from lockstep.artifacts.server import Server, resumed
 from lockstep.artifacts.store import Store
 from lockstep.client.connection import Connection, Receipt
 from lockstep.client.contracts import deployed
@@ -65,8 +65,7 @@ def connect(
         ConfigurationError: the key is unusable.
     """
     connection = Connection(url, deployed(), _account(key))
-    store = Store(str(Path(directory).expanduser() / "artifacts"))
-    return Chain(connection, store, serve, public_url)
+    return Chain(connection, Path(directory).expanduser(), serve, public_url)
 
 
 class Chain:
@@ -75,14 +74,15 @@ class Chain:
     def __init__(
         self,
         connection: Connection,
-        store: Store,
+        directory: Path,
         serve: str = "127.0.0.1:0",
         public_url: str | None = None,
     ) -> None:
         self.connection = connection
         self.market = Market(connection)
         self.history = History(connection)
-        self.store = store
+        self.store = Store(str(directory / "artifacts"))
+        self._directory = directory
         self._serve = serve
         self._public_url = public_url
         self._server: Server | None = None
@@ -140,7 +140,8 @@ class Chain:
     def serve(self) -> str:
         """Serve the store from this process; returns the URL."""
         if self._server is None:
-            self._server = Server(self.store, self._serve, self._public_url)
+            note = self._directory / "address"
+            self._server = resumed(self.store, self._serve, self._public_url, note)
             self._server.start()
         return self._server.url
 

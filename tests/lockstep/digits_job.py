@@ -1,9 +1,7 @@
 """A job script small enough for tests: an MLP on handwritten digits, 60 steps."""
 
 import torch
-from sklearn.datasets import (
-    load_digits,  # type: ignore[import-untyped]  # scikit-learn ships no types
-)
+from sklearn.datasets import load_digits  # type: ignore[import-untyped]  # no types
 
 import lockstep
 

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from lockstep.artifacts.fetch import Fetcher
 from lockstep.artifacts.kinds import Expected, Kind
-from lockstep.artifacts.server import Server
+from lockstep.artifacts.server import Server, resumed
 from lockstep.artifacts.store import CHUNK_BYTES, Store
 from lockstep.errors import (
     ArtifactError,
@@ -260,3 +260,17 @@ def test_an_absurd_size_is_never_fetched(fetcher: Fetcher) -> None:
     huge = Expected(Kind.DATA, ROOT, 0, 1 << 50, lambda _: True)
     with pytest.raises(TooLong, match="are never fetched"):
         fetcher.fetch_from(huge, "http://127.0.0.1:1")
+
+
+@pytest.mark.network
+def test_a_restarted_server_is_found_where_it_was(
+    store: Store, tmp_path: Path
+) -> None:
+    note = tmp_path / "address"
+    with closing(resumed(store, "127.0.0.1:0", None, note)) as first:
+        first.start()
+    with closing(resumed(store, "127.0.0.1:0", None, note)) as second:
+        second.start()
+        assert second.url == first.url
+        with pytest.raises(ConfigurationError, match="choose another port"):
+            resumed(store, "127.0.0.1:0", None, note)
