@@ -6,7 +6,7 @@ so that after every call the tests can demand that not one wei was made or lost.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from types import SimpleNamespace
 from typing import Any, Final, cast
@@ -79,7 +79,7 @@ class Receipt:
     """What a transaction did.
 
     Attributes:
-        output: The function's return value, None if it has none.
+        output: The function's return value, None if it has none; bytes of a raw call.
         gas: What the chain would charge: intrinsic gas and execution, or the floor.
         steps: Interpreter steps of the execution.
     """
@@ -271,17 +271,17 @@ class Chain:
     ) -> Receipt:
         """Send a transaction; raise `Reverted` if it fails. Checks conservation."""
         data = encode_call(contract, function, *arguments)
-        to = addresses.SYSTEM_CONTRACTS[contract]
-        output, gas, steps = self._run(sender, to, data, value=value)
-        events = tuple(_decode_event(log) for log in self._world.logs)
-        return Receipt(self._decode(contract, function, output), events, gas, steps)
+        receipt = self.send_raw(sender, contract, data, value=value)
+        return replace(receipt, output=self._decode(contract, function, receipt.output))
 
     def send_raw(
         self, sender: bytes, contract: str, data: bytes, *, value: int = 0
-    ) -> bytes:
-        """Send call data as it is; return the output."""
+    ) -> Receipt:
+        """Send call data as it is; the receipt's output is not decoded."""
         to = addresses.SYSTEM_CONTRACTS[contract]
-        return self._run(sender, to, data, value=value)[0]
+        output, gas, steps = self._run(sender, to, data, value=value)
+        events = tuple(_decode_event(log) for log in self._world.logs)
+        return Receipt(output, events, gas, steps)
 
     def call(self, contract: str, function: str, *arguments: object) -> Any:  # noqa: ANN401  (ABI values)
         """Call a function without keeping what it does."""

@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Final
 
+import pytest
 from eth_abi.abi import encode
 
 from chain.crypto import keccak
@@ -61,10 +61,15 @@ def seal(trial: bytes, challenger: bytes, step: int, salt: bytes) -> bytes:
 
 
 def replay_data(
-    trial: bytes, position: int, pre: bytes, post: bytes, witness: bytes, **other: Any
+    trial: bytes,
+    position: int,
+    pre: bytes,
+    post: bytes,
+    witness: bytes,
+    **other: object,
 ) -> bytes:
     """Call data of `replay`, of the toy job unless `other` says otherwise."""
-    facts: dict[str, Any] = {
+    facts: dict[str, object] = {
         "program_root": toy.program_root(toy.PROGRAM),
         "data_root": toy.data_tree().root,
         "seed": toy.SEED,
@@ -106,6 +111,7 @@ class Game:
     job_id: int = 0
     challenges: dict[int, tuple[int, bytes]] = field(default_factory=dict)
     _over: set[int] = field(default_factory=set)
+    _trial: bytes = bytes(32)
 
     def __post_init__(self) -> None:
         """Bring in the people; nothing is posted yet."""
@@ -168,12 +174,12 @@ class Game:
         """The JobMarket's view of the job."""
         return self.chain.call("JobMarket", "job", self.job_id)
 
-    @cached_property
+    @property
     def trial(self) -> bytes:
-        """Key of the commitment."""
-        found: bytes = self.chain.call("JobMarket", "trial", self.job_id)
-        assert found != bytes(32), "there is no commitment yet"
-        return found
+        """Key of the commitment; zero before it."""
+        if self._trial == bytes(32):
+            self._trial = self.chain.call("JobMarket", "trial", self.job_id)
+        return self._trial
 
     @property
     def state(self) -> int:
@@ -188,6 +194,12 @@ class Game:
 
     def challenge(self, who: bytes, step: int, bond: int | None = None) -> int:
         """Commit a sealed challenge; return its id."""
+        return int(self.commit_challenge(who, step, bond).output)
+
+    def commit_challenge(
+        self, who: bytes, step: int, bond: int | None = None
+    ) -> Receipt:
+        """Commit a sealed challenge."""
         salt = hashlib.sha256(b"salt%d" % len(self.challenges)).digest()
         if bond is None:
             bond = self.chain.call("DisputeGame", "minimum_bond", self.job_id)
@@ -200,7 +212,7 @@ class Game:
             value=bond,
         )
         self.challenges[receipt.output] = (step, salt)
-        return int(receipt.output)
+        return receipt
 
     def reveal(self, challenge_id: int) -> Receipt:
         """Reveal a challenge committed here."""
@@ -237,7 +249,10 @@ class Game:
         """Replay the step at a position as the solver has it."""
         pre, post = self.trajectory.states[position : position + 2]
         data = replay_data(self.trial, position, pre, post, toy.witness(pre))
-        return self.chain.send_raw(who or self.creator, "Evidence", data)
+        output: bytes = self.chain.send_raw(
+            who or self.creator, "Evidence", data
+        ).output
+        return output
 
     def convict(self, challenge_id: int, who: bytes | None = None) -> Receipt:
         """Bring a challenge to its end by the verdict on its pair."""
@@ -322,7 +337,7 @@ class Game:
 
     def descend(
         self, challenge_id: int, choose: Callable[[list[bytes], int, int], int]
-    ) -> None:
+    ) -> Receipt:
         """The challenger follows the child that `choose` picks.
 
         Args:
@@ -333,7 +348,7 @@ class Game:
         c = self.view(challenge_id)
         if not c.level:
             roots = self.inner(c.start, c.end)
-            self.chain.send(
+            return self.chain.send(
                 c.challenger,
                 "DisputeGame",
                 "descend_inner",
@@ -341,12 +356,11 @@ class Game:
                 roots,
                 choose(roots, -1, c.start),
             )
-            return
         children = self.children(c.level, c.index)
         below = descent.child_level(c.level)
         k = choose(children, below, c.index << (c.level - below))
         siblings = descent.child_path(Purpose.TRAJECTORY, children, k) if below else []
-        self.chain.send(
+        return self.chain.send(
             c.challenger,
             "DisputeGame",
             "descend",
@@ -356,7 +370,7 @@ class Game:
             siblings,
         )
 
-    def follow(self, challenge_id: int, truth: Trajectory) -> None:
+    def follow(self, challenge_id: int, truth: Trajectory) -> Receipt:
         """An honest challenger's move: towards the first state that differs."""
 
         def choose(children: list[bytes], level: int, first: int) -> int:
@@ -370,7 +384,7 @@ class Game:
             pairs = enumerate(zip(own, children, strict=False))
             return next((k for k, (a, b) in pairs if a != b), len(children))
 
-        self.descend(challenge_id, choose)
+        return self.descend(challenge_id, choose)
 
     def pursue(self, challenge_id: int, truth: Trajectory) -> None:
         """Play a challenge to its end, both sides answering at once."""
@@ -395,12 +409,9 @@ class Game:
 
 def refused(reason: str, act: Callable[..., object], *arguments: object) -> None:
     """Assert that an act reverts for a reason."""
-    try:
+    with pytest.raises(Reverted) as refusal:
         act(*arguments)
-    except Reverted as error:
-        assert error.reason == reason, f"expected {reason!r}, got {error.reason!r}"
-    else:
-        raise AssertionError(f"expected to be refused: {reason}")
+    assert refusal.value.reason == reason
 
 
 def state_leaf(root: bytes) -> bytes:

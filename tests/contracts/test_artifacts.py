@@ -5,7 +5,7 @@ import pytest
 
 import contracts
 from chain import addresses
-from contracts import NAMES, ConstructorMismatch, UnknownContract, artifact
+from contracts import NAMES, Argument, ConstructorMismatch, UnknownContract, artifact
 from contracts.compile import ARTIFACTS, built, main
 from tests.contracts.chain import PARAMETERS
 
@@ -52,13 +52,17 @@ def test_every_function_and_event_says_what_it_is() -> None:
 
 
 def test_unknown_contract_is_refused() -> None:
-    with pytest.raises(UnknownContract, match="expected one of Clock, .*'Clocks'"):
+    with pytest.raises(UnknownContract, match=r"expected one of Clock, .*'Clocks'"):
         artifact("Clocks")
 
 
 def test_constructor_arguments_go_by_name() -> None:
     staking = artifact("Staking")
-    given = {"clock": bytes(20), "job_market": bytes(20), "unbonding_ticks": 7}
+    given: dict[str, Argument] = {
+        "clock": bytes(20),
+        "job_market": bytes(20),
+        "unbonding_ticks": 7,
+    }
     code = staking.deployment(given)
     assert code == staking.bytecode + bytes(64) + (7).to_bytes(32, "big")
     assert artifact("Clock").deployment({}) == artifact("Clock").bytecode

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from chain import addresses
-from tests.contracts.chain import TOKEN, Chain
+from tests.contracts.chain import TOKEN, Chain, Receipt
 from tests.contracts.conftest import STEPS, WRONG
 from tests.contracts.play import (
     COMMITTED,
@@ -225,7 +225,7 @@ def test_a_fact_is_shared_by_all_challenges(
         assert fair.view(challenge_id).status == LOST
 
 
-def forge(game: Game, challenge_id: int, **change: Any) -> Any:
+def forge(game: Game, challenge_id: int, **change: object) -> Receipt:
     start = game.view(challenge_id).start
     pre, post = game.trajectory.states[start : start + 2]
     given = {

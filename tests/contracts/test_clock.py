@@ -11,7 +11,8 @@ def test_ticks_only_after_blocks_with_room(chain: Chain) -> None:
 
 
 def test_keeps_the_first_genesis_hash(chain: Chain) -> None:
-    again = encode_call("Clock", "tick", True, b"\x01" * 32)
+    ticks = True
+    again = encode_call("Clock", "tick", ticks, b"\x01" * 32)
     chain.send_raw(addresses.SYSTEM, "Clock", again)
     assert chain.call("Clock", "genesis_hash") == GENESIS_HASH
 

@@ -1,11 +1,11 @@
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from chain import addresses
+from ml_verifier.merkle import Purpose, Tree, leaf
 from tests.contracts import toy
-from tests.contracts.chain import Chain, Reverted
+from tests.contracts.chain import Chain, Receipt, Reverted
 from tests.contracts.conftest import STEPS, WRONG
 from tests.contracts.play import (
     COMMITTED,
@@ -28,7 +28,7 @@ def demand_record(game: Game, who: bytes, record: int, bond: int = BOND) -> int:
     return int(receipt.output)
 
 
-def answer_record(game: Game, who: bytes, record: int, **change: Any) -> Any:
+def answer_record(game: Game, who: bytes, record: int, **change: object) -> Receipt:
     given = {
         "payload": toy.DATA[record],
         "path": toy.data_tree().path(record),
@@ -40,20 +40,30 @@ def answer_record(game: Game, who: bytes, record: int, **change: Any) -> Any:
 
 
 def demand_tile(
-    game: Game, who: bytes, position: int, slot: int = 1, tile: int = 2, **change: Any
+    game: Game,
+    who: bytes,
+    position: int,
+    slot: int = 1,
+    tile: int = 2,
+    opening: bytes | None = None,
 ) -> int:
-    initial = game.terms.initial_root
-    opening = change.get("opening", toy.tile(initial, slot, tile))
+    if opening is None:
+        opening = toy.tile(game.terms.initial_root, slot, tile)
     receipt = game.chain.send(
         *(who, "Demands", "demand_tile", game.job_id, position, slot, tile, opening),
-        value=change.get("bond", BOND),
+        value=BOND,
     )
     return int(receipt.output)
 
 
 def answer_tile(
-    game: Game, who: bytes, position: int, slot: int = 1, tile: int = 2, **change: Any
-) -> Any:
+    game: Game,
+    who: bytes,
+    position: int,
+    slot: int = 1,
+    tile: int = 2,
+    **change: object,
+) -> Receipt:
     state = game.trajectory.states[position]
     given = {
         "state": state,
@@ -67,7 +77,7 @@ def answer_tile(
     )
 
 
-def timeout(game: Game, demand_id: int) -> Any:
+def timeout(game: Game, demand_id: int) -> Receipt:
     return game.chain.send(game.creator, "Demands", "timeout", demand_id)
 
 
@@ -143,8 +153,6 @@ def test_forged_answers_are_refused(fair: Game, alice: bytes) -> None:
 
 
 def test_the_largest_record_can_be_answered(chain: Chain, alice: bytes) -> None:
-    from ml_verifier.merkle import Purpose, Tree, leaf
-
     record = b"\xff" * 16_384
     tree = Tree(Purpose.RECORD, [leaf(Purpose.RECORD, record)])
     game = Game(chain, honest(STEPS))
@@ -181,14 +189,15 @@ def test_sparse_commitments_answer_for_what_they_commit_to(
 
 def test_a_tile_that_does_not_exist_is_not_demanded(fair: Game, alice: bytes) -> None:
     """The demander shows the same tile of h_0: else nobody could answer."""
-    for change in (
-        {"slot": toy.SLOTS},
-        {"tile": toy.TILES},
-        {"opening": toy.tile(fair.terms.initial_root, 0, 0)},
-        {"opening": b""},
+    other = toy.tile(fair.terms.initial_root, 0, 0)
+    for slot, tile, opening in (
+        (toy.SLOTS, 2, None),
+        (1, toy.TILES, None),
+        (1, 2, other),
+        (1, 2, b""),
     ):
         with pytest.raises(Reverted):
-            demand_tile(fair, alice, 3, **change)
+            demand_tile(fair, alice, 3, slot, tile, opening)
 
 
 def test_forged_tiles_are_refused(fair: Game, alice: bytes) -> None:
@@ -296,7 +305,7 @@ def test_a_conviction_refunds_demands(fraud: Game, alice: bytes, bob: bytes) -> 
     refused("demands: not committed", demand_record, fraud, alice, 2)
 
 
-def test_a_named_step_leads_over_silence(fraud: Game, alice: bytes, bob: bytes) -> None:
+def test_a_named_step_leads_over_silence(fraud: Game, bob: bytes) -> None:
     """A cheater that demands from himself does not get the share."""
     demand_id = demand_record(fraud, fraud.solver, 3)
     fraud.chain.mine(CLOCK)

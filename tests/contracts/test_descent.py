@@ -1,12 +1,10 @@
 """Withheld leaves and sparse commitments: the solver opens, the challenger follows."""
 
-from typing import Any
-
 import pytest
 
 from ml_verifier import descent
 from ml_verifier.merkle import Purpose
-from tests.contracts.chain import Chain
+from tests.contracts.chain import Chain, Receipt
 from tests.contracts.play import (
     COMMITTED,
     LOST,
@@ -44,7 +42,7 @@ CASES = [
 
 
 def trial(
-    steps: int, every: int, wrong: int | None, **states: Any
+    steps: int, every: int, wrong: int | None, **states: int
 ) -> tuple[Game, bytes]:
     shown = (
         honest(steps, every)
@@ -230,7 +228,7 @@ def test_full_blocks_burn_nobodys_time() -> None:
 
 def follow_child(
     game: Game, challenge_id: int, k: int, child: bytes, path: list[bytes]
-) -> Any:
+) -> Receipt:
     return game.chain.send(
         *(game.view(challenge_id).challenger, "DisputeGame", "descend"),
         *(challenge_id, k, child, path),

@@ -2,6 +2,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from ml_verifier import descent
 from ml_verifier.judge import ReplayCall
@@ -43,7 +44,7 @@ def test_a_pair_is_judged_once(fraud: Game) -> None:
 def test_a_verdict_on_strange_states_says_nothing_about_the_job(fair: Game) -> None:
     pre = b"\x05" * 32
     data = replay_data(fair.trial, 3, pre, bytes(32), witness(pre))
-    assert fair.chain.send_raw(fair.creator, "Evidence", data) == INVALID
+    assert fair.chain.send_raw(fair.creator, "Evidence", data).output == INVALID
     assert fair.verdict(3) == 0
 
 
@@ -105,13 +106,14 @@ def test_only_32_bytes_that_say_so_are_a_verdict(output: bytes) -> None:
     )
     refused("evidence: no verdict", chain.send_raw, game.creator, "Evidence", data)
     chain.install("liar", answering(INVALID))
-    assert chain.send_raw(game.creator, "Evidence", data) == INVALID
+    assert chain.send_raw(game.creator, "Evidence", data).output == INVALID
 
 
 @dataclass
 class DeafJudge(ToyJudge):
     """A judge that needs more gas than a transaction has."""
 
+    @override
     def replay_gas(self, call: ReplayCall) -> int:
         return 16_600_000 + len(call.witness)
 
@@ -127,7 +129,7 @@ def test_out_of_gas_convicts_nobody() -> None:
 def test_a_witness_of_any_admitted_size_passes(fraud: Game, size: int) -> None:
     pre, post = fraud.trajectory.states[WRONG : WRONG + 2]
     data = replay_data(fraud.trial, WRONG, pre, post, witness(pre, size))
-    assert fraud.chain.send_raw(fraud.creator, "Evidence", data) == INVALID
+    assert fraud.chain.send_raw(fraud.creator, "Evidence", data).output == INVALID
 
 
 def test_a_larger_witness_does_not(fraud: Game) -> None:

@@ -10,7 +10,7 @@ from chain.crypto import keccak
 from ml_verifier.judge import MAX_WITNESS_BYTES
 from ml_verifier.merkle import Purpose, Tree, seal
 from tests.contracts import toy
-from tests.contracts.chain import GENESIS_HASH, TOKEN, Chain, Reverted
+from tests.contracts.chain import GENESIS_HASH, TOKEN, Chain, Receipt, Reverted
 from tests.contracts.play import (
     ASSIGNED,
     CANCELLED,
@@ -31,7 +31,7 @@ from tests.contracts.toy import ToyJudge, Trajectory, honest
 WINDOW = 20
 
 
-def new_game(chain: Chain, steps: int = 10, every: int = 1, **terms: Any) -> Game:
+def new_game(chain: Chain, steps: int = 10, every: int = 1, **terms: Any) -> Game:  # noqa: ANN401  (of `Terms`)
     return Game(chain, honest(steps, every), Terms(**terms))
 
 
@@ -92,21 +92,27 @@ def test_post_refuses_what_the_precompile_refuses() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cost", "limit", "reason"),
-    [
-        ("witness_bytes", MAX_WITNESS_BYTES, "market: witness too large"),
-        ("replay_gas", 12_000_000, "market: dispute too costly"),
-    ],
+    ("witness", "gas", "reason"),
+    [(1, 0, "market: witness too large"), (0, 1, "market: dispute too costly")],
 )
 def test_post_refuses_what_no_block_could_judge(
-    cost: str, limit: int, reason: str
+    witness: int, gas: int, reason: str
 ) -> None:
     judge = ToyJudge()
     assert judge.admission is not None
+    limit = replace(
+        judge.admission, witness_bytes=MAX_WITNESS_BYTES, replay_gas=12_000_000
+    )
     game = new_game(Chain(judge))
-    judge.admission = replace(judge.admission, **{cost: limit})
+    judge.admission = limit
     game.post()
-    judge.admission = replace(judge.admission, **{cost: limit + 1})
+    # Such a replay still fits one transaction.
+    assert game.job.dispute_gas < 1 << 24
+    judge.admission = replace(
+        limit,
+        witness_bytes=limit.witness_bytes + witness,
+        replay_gas=limit.replay_gas + gas,
+    )
     refused(reason, game.post)
 
 
@@ -193,7 +199,7 @@ def test_a_taken_job_is_not_cancelled(fair: Game) -> None:
     )
 
 
-def expire(game: Game) -> Any:
+def expire(game: Game) -> Receipt:
     return game.chain.send(game.creator, "JobMarket", "expire", game.job_id)
 
 
@@ -387,7 +393,7 @@ def diverging(steps: int, good: int, every: int = 1) -> Trajectory:
     return Trajectory(states, every)
 
 
-def diverge(game: Game, leaf: int, *, state: bytes | None = None) -> Any:
+def diverge(game: Game, leaf: int, *, state: bytes | None = None) -> Receipt:
     shown = game.trajectory
     roots = shown.committed
     good = next(p for p, h in enumerate(shown.states) if h == shown.states[-1]) - 1

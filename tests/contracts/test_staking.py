@@ -52,7 +52,5 @@ def test_only_the_market_touches_stakes(
     chain: Chain, alice: bytes, function: str, more: tuple[bytes, ...]
 ) -> None:
     chain.send(alice, "Staking", "deposit", value=TOKEN)
-    refused(
-        "staking: only the job market",
-        *(chain.send, alice, "Staking", function, alice, 1, *more),
-    )
+    reason = "staking: only the job market"
+    refused(reason, chain.send, alice, "Staking", function, alice, 1, *more)

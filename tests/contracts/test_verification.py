@@ -1,10 +1,8 @@
-from typing import Any
-
 import pytest
 from eth_abi.abi import encode
 
 from chain.crypto import keccak
-from tests.contracts.chain import Chain
+from tests.contracts.chain import Chain, Receipt
 from tests.contracts.conftest import STEPS
 from tests.contracts.play import Game, refused
 from tests.contracts.toy import honest
@@ -19,7 +17,9 @@ def sealed(
     return keccak(encode(types, [game.trial, who, start, end, digest, SALT]))
 
 
-def commit(game: Game, who: bytes, start: int = 2, end: int = 5, **change: Any) -> Any:
+def commit(
+    game: Game, who: bytes, start: int = 2, end: int = 5, **change: object
+) -> Receipt:
     commitment = change.get("commitment", sealed(game, who, start, end))
     return game.chain.send(
         who, "Verification", "commit_digest", game.job_id, start, end, commitment
@@ -28,7 +28,7 @@ def commit(game: Game, who: bytes, start: int = 2, end: int = 5, **change: Any) 
 
 def reveal(
     game: Game, who: bytes, start: int = 2, end: int = 5, digest: bytes = DIGEST
-) -> Any:
+) -> Receipt:
     return game.chain.send(
         who, "Verification", "reveal_digest", game.job_id, start, end, digest, SALT
     )
