@@ -29,5 +29,9 @@ class LedgerError(NodeError):
     """The database contradicts itself."""
 
 
+class ListenError(NodeError):
+    """The address to listen on is taken, or not of this machine."""
+
+
 class ChainFileError(NodeError):
     """A chain file is malformed, truncated or of another version."""

@@ -35,7 +35,7 @@ from node.errors import DataDirectoryError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Replay a chain and all its verdicts.")
+app = typer.Typer(add_completion=False, help="Replay a chain and all its verdicts.")
 
 
 @app.command()

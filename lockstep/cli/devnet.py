@@ -23,7 +23,7 @@ from node.opening import initialise
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Run a chain on this machine.")
+app = typer.Typer(add_completion=False, help="Run a chain on this machine.")
 _ETHER = 10**18
 
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 import trio
-from hypercorn.config import Config
+from hypercorn.config import Config, Sockets
 from hypercorn.trio import (
     serve,  # pyright: ignore[reportUnknownVariableType]  # its WSGI half is untyped
 )
@@ -20,8 +20,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from typing_extensions import override
 
 from node.config import NodeConfig
+from node.errors import ListenError
 from node.rpc.dispatch import Dispatcher
 from node.rpc.envelope import error_object, write_body
 from node.rpc.errors import INVALID_REQUEST, RpcError
@@ -108,6 +110,18 @@ def _refusal(status: int, message: str) -> Response:
     return Response(body, status_code=status, media_type=_JSON)
 
 
+class _Settings(Config):
+    @override
+    def create_sockets(self) -> Sockets:
+        try:
+            return super().create_sockets()
+        except OSError as error:
+            raise ListenError(
+                f"cannot listen on {self.bind[0]}: {error.strerror}; choose another "
+                "port (0 takes any free one)"
+            ) from error
+
+
 async def serve_http(
     app: Starlette,
     config: NodeConfig,
@@ -115,9 +129,13 @@ async def serve_http(
     *,
     task_status: "trio.TaskStatus[list[str]]" = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until `stop` returns; reports the URLs that it listens on."""
+    """Serve until `stop` returns; reports the URLs that it listens on.
+
+    Raises:
+        ListenError: the address is taken, or not of this machine.
+    """
     host = f"[{config.rpc_host}]" if ":" in config.rpc_host else config.rpc_host
-    settings = Config()
+    settings = _Settings()
     settings.bind = [f"{host}:{config.rpc_port}"]
     settings.alpn_protocols = ["http/1.1"]
     settings.include_server_header = False

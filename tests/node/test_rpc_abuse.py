@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import requests
+import trio
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from node.errors import ListenError
 from node.rpc.errors import INTERNAL_ERROR
 from tests.node.conftest import RunningNode
 from tests.node.tiny import ALICE, address, make_node
@@ -206,6 +208,20 @@ def test_configured_origin_may_call(tmp_path: Path) -> None:
         node.stop()
     assert allowed.headers["access-control-allow-origin"] == origin
     assert "access-control-allow-origin" not in refused.headers
+
+
+def test_taken_port_is_named(running: RunningNode, tmp_path: Path) -> None:
+    port = int(running.url.rsplit(":", 1)[1])
+    node = make_node(tmp_path, rpc_port=port)
+
+    async def main() -> None:
+        await node.run(trio.Event(), ready=lambda _: None)
+
+    with pytest.RaisesGroup(
+        pytest.RaisesExc(ListenError, match=f"cannot listen on 127.0.0.1:{port}"),
+        flatten_subgroups=True,
+    ):
+        trio.run(main)
 
 
 def test_other_paths_and_verbs_are_refused(running: RunningNode) -> None:
