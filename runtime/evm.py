@@ -59,6 +59,7 @@ __all__ = [
     "Result",
     "delegation_of",
     "execute",
+    "forget_code",
 ]
 
 MAX_MEMORY_BYTES: Final = 384 << 10
@@ -139,6 +140,11 @@ def execute(
 def _analysed(code: bytes) -> tuple[bytes, bytes]:
     """The code padded with STOP, and where it may be jumped to."""
     return code + bytes(33), landing(code)
+
+
+def forget_code() -> None:
+    """Drop analysed code, so that a benchmark starts like a node that starts."""
+    _analysed.cache_clear()
 
 
 class _SilentLog:
