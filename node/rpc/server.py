@@ -6,11 +6,12 @@ configured. The server is Hypercorn's trio worker.
 """
 
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 import trio
-from hypercorn.config import Config, Sockets
+from hypercorn.config import Config
 from hypercorn.trio import (
     serve,  # pyright: ignore[reportUnknownVariableType]  # its WSGI half is untyped
 )
@@ -20,7 +21,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from typing_extensions import override
 
 from node.config import NodeConfig
 from node.errors import ListenError
@@ -110,16 +110,21 @@ def _refusal(status: int, message: str) -> Response:
     return Response(body, status_code=status, media_type=_JSON)
 
 
-class _Settings(Config):
-    @override
-    def create_sockets(self) -> Sockets:
-        try:
-            return super().create_sockets()
-        except OSError as error:
-            raise ListenError(
-                f"cannot listen on {self.bind[0]}: {error.strerror}; choose another "
-                "port (0 takes any free one)"
-            ) from error
+def _bound_socket(host: str, port: int) -> socket.socket:
+    """A socket at that address; Hypercorn's own would leak when it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise ListenError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another port "
+            "(0 takes any free one)"
+        ) from error
+    return bound
 
 
 async def serve_http(
@@ -134,9 +139,9 @@ async def serve_http(
     Raises:
         ListenError: the address is taken, or not of this machine.
     """
-    host = f"[{config.rpc_host}]" if ":" in config.rpc_host else config.rpc_host
-    settings = _Settings()
-    settings.bind = [f"{host}:{config.rpc_port}"]
+    settings = Config()
+    bound = _bound_socket(config.rpc_host, config.rpc_port)
+    settings.bind = [f"fd://{bound.detach()}"]
     settings.alpn_protocols = ["http/1.1"]
     settings.include_server_header = False
     settings.keep_alive_timeout = _KEEP_ALIVE_SECONDS
