@@ -19,9 +19,19 @@ from pathlib import Path
 
 from lockstep.errors import JournalError
 
-__all__ = ["Entry", "Journal", "write_durably"]
+__all__ = ["Entry", "Journal", "write_durably", "write_whole"]
 
 Entry = Mapping[str, object]
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace the file at `path` by `data`: a killed process leaves the old or the new.
+
+    A power cut may leave neither, so use it for what can be checked and done again.
+    """
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_bytes(data)
+    temporary.replace(path)
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lockstep.artifacts.expected import opened_loss
-from lockstep.journal import write_durably
+from lockstep.journal import write_whole
 from ml_verifier.data import Dataset
 from ml_verifier.errors import Malformed
 from ml_verifier.program import Program
@@ -171,9 +171,13 @@ class Run:
         self._loose = loose
 
     def _checkpoint(self) -> Path:
-        """Roots first: a state without its root would not be recognised."""
-        write_durably(self._directory / "roots", b"".join(self.roots))
-        write_durably(self._directory / "losses", bytes(self._openings))
+        """Roots first: a state without its root would not be recognised.
+
+        Nothing waits for the disk: what a power cut damages is noticed by its root
+        and trained again.
+        """
+        write_whole(self._directory / "roots", b"".join(self.roots))
+        write_whole(self._directory / "losses", bytes(self._openings))
         held = self._session.state()
         if isinstance(held, Trap):
             kind, content = _TRAPPED, held.previous
@@ -181,7 +185,7 @@ class Run:
             kind, content = _ORDINARY, held.to_bytes()
         head = _HEAD.pack(kind, len(self._openings))
         path = self._path(held.position)
-        write_durably(path, head + content)
+        write_whole(path, head + content)
         self._saved_at = time.monotonic()
         return path
 

@@ -263,9 +263,7 @@ def test_an_absurd_size_is_never_fetched(fetcher: Fetcher) -> None:
 
 
 @pytest.mark.network
-def test_a_restarted_server_is_found_where_it_was(
-    store: Store, tmp_path: Path
-) -> None:
+def test_a_restarted_server_is_found_where_it_was(store: Store, tmp_path: Path) -> None:
     note = tmp_path / "address"
     with closing(resumed(store, "127.0.0.1:0", None, note)) as first:
         first.start()
