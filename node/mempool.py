@@ -8,8 +8,9 @@ Rules, in the order in which a newcomer meets them:
 3. At the nonce of a queued transaction it replaces that one only when both its fee
    cap and its tip are at least `price_bump` percent higher.
 4. When the pool is full (by count or by bytes) the cheapest *last* transaction of some
-   sender makes room, if it pays less than the newcomer; else the newcomer is refused.
-   Only last ones are evicted, so no queue gets a hole by eviction.
+   sender makes room, if it is worth less than the newcomer; else the newcomer is
+   refused. Only last ones are evicted, so no queue gets a hole by eviction; those
+   behind a nonce gap go first, so nobody fills the pool with what never runs.
 
 Blocks are filled by `Selection`: always the best-paying transaction among the first
 executable one of each sender. The caller reports what became of each, so a
@@ -99,8 +100,12 @@ class _Queue:
     account: Account
     by_nonce: dict[int, Transaction] = field(default_factory=dict[int, Transaction])
 
-    def last(self) -> Transaction:
-        return self.by_nonce[max(self.by_nonce)]
+    def gap(self) -> int:
+        """The first nonce, from the account's upwards, that nothing queued has."""
+        nonce = self.account.nonce
+        while nonce in self.by_nonce:
+            nonce += 1
+        return nonce
 
 
 class Mempool:
@@ -142,12 +147,12 @@ class Mempool:
 
     def pending_nonce(self, sender: bytes) -> int:
         """The nonce that the sender should use next, given what waits."""
-        nonce = self._accounts(sender).nonce
+        account = self._accounts(sender)
         queue = self._queues.get(sender)
-        if queue is not None:
-            while nonce in queue.by_nonce:
-                nonce += 1
-        return nonce
+        if queue is None:
+            return account.nonce
+        queue.account = account
+        return queue.gap()
 
     def add(self, transaction: Transaction, base_fee: int) -> None:
         """Admit a transaction, or change nothing.
@@ -268,28 +273,31 @@ class Mempool:
     def _cheapest_first(
         self, newcomer: Transaction, base_fee: int
     ) -> Iterator[Transaction]:
-        """Last ones of other senders' queues that pay less than the newcomer.
+        """Last ones of other senders' queues that are worth less than the newcomer.
 
-        Ties are broken against the latest arrival.
+        One behind a nonce gap, which no block can take, is worth less than any that
+        can be taken; then the tip decides; ties go against the latest arrival.
         """
-        price = tip_at(newcomer, base_fee)
-        heap: list[tuple[int, int, bytes, int]] = []
+        gapless = newcomer.nonce <= self.pending_nonce(newcomer.sender)
+        worth = (gapless, tip_at(newcomer, base_fee))
+        heap: list[tuple[bool, int, int, bytes, int]] = []
 
         def offer(sender: bytes, queue: _Queue, below: int) -> None:
             nonces = [nonce for nonce in queue.by_nonce if nonce < below]
             if nonces:
                 last = queue.by_nonce[max(nonces)]
-                entry = (tip_at(last, base_fee), -self._arrival[last.hash])
-                heapq.heappush(heap, (*entry, sender, last.nonce))
+                entry = (last.nonce < queue.gap(), tip_at(last, base_fee))
+                order = -self._arrival[last.hash]
+                heapq.heappush(heap, (*entry, order, sender, last.nonce))
 
-        for sender, queue in self._queues.items():
+        for sender, each in self._queues.items():
             if sender != newcomer.sender:
-                offer(sender, queue, 2**64)
-        while heap and heap[0][0] < price:
-            _, _, sender, nonce = heapq.heappop(heap)
-            queue = self._queues[sender]
-            yield queue.by_nonce[nonce]
-            offer(sender, queue, nonce)
+                offer(sender, each, 2**64)
+        while heap and heap[0][:2] < worth:
+            _, _, _, sender, nonce = heapq.heappop(heap)
+            victims = self._queues[sender]
+            yield victims.by_nonce[nonce]
+            offer(sender, victims, nonce)
 
     def _remove(self, transaction: Transaction) -> None:
         queue = self._queues[transaction.sender]
@@ -332,13 +340,11 @@ class Mempool:
         runs: list[list[Transaction]] = []
         for queue in self._queues.values():
             run: list[Transaction] = []
-            nonce = queue.account.nonce
-            while nonce in queue.by_nonce:
+            for nonce in range(queue.account.nonce, queue.gap()):
                 transaction = queue.by_nonce[nonce]
                 if tip_at(transaction, base_fee) < 0:
                     break
                 run.append(transaction)
-                nonce += 1
             if run:
                 runs.append(run)
         return runs

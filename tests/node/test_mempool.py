@@ -193,6 +193,23 @@ def test_eviction_takes_the_last_nonce_so_that_no_queue_gets_a_hole() -> None:
     assert mempool.get(last.hash) is None
 
 
+def test_what_no_block_can_take_makes_room_first() -> None:
+    mempool = pool(transactions=2)
+    gapped, modest = make(ALICE, 5, tip_cap=GWEI), make(BOB, 0, tip_cap=2)
+    mempool.add(gapped, GWEI)
+    mempool.add(modest, GWEI)
+    mempool.add(make(CAROL, 0, tip_cap=1), GWEI)
+    assert mempool.get(gapped.hash) is None
+    assert mempool.get(modest.hash) is modest
+
+
+def test_gapped_newcomer_displaces_no_executable_one() -> None:
+    mempool = pool(transactions=1)
+    mempool.add(make(ALICE, 0, tip_cap=1), GWEI)
+    with pytest.raises(UnderpricedError, match="full"):
+        mempool.add(make(BOB, 3, tip_cap=GWEI), GWEI)
+
+
 def test_bytes_are_bounded_as_well() -> None:
     mempool = pool(size=250)
     mempool.add(make(ALICE, tip_cap=1), GWEI)
