@@ -1,6 +1,6 @@
-"""The slowest blocks that the limits allow: `python -m benchmarks.worst_block [name ...]`.
+"""The slowest blocks within the limits: `python -m benchmarks.worst_block [name ...]`.
 
-Each attack of `benchmarks/blocks.py` fills a block under the chain's own limits; another
+Each attack of `benchmarks/blocks.py` fills a block under the real limits; another
 node then imports it, with cold caches. The import is what counts: it is what every
 validator must do before it votes.
 """
@@ -64,7 +64,9 @@ def ml_attacks() -> Iterator[Attack]:
     ]
     yield precompile("ml replay", 0x4D4C, REPLAY + abi_encode(_REPLAY_TYPES, arguments))
     program = [call.records, session.program.encoded]
-    yield precompile("ml admit", 0x4D4C, ADMIT + abi_encode(["uint256", "bytes"], program))
+    yield precompile(
+        "ml admit", 0x4D4C, ADMIT + abi_encode(["uint256", "bytes"], program)
+    )
 
 
 def run(attack: Attack) -> Row:
@@ -118,7 +120,9 @@ def measure() -> list[tuple[str, float]]:
 def main() -> None:
     """Print the table, slowest last."""
     found = sorted(rows(sys.argv[1:]), key=lambda row: row.seconds)
-    print(f"{'attack':28}{'seconds':>9}{'steps':>10}{'Mgas':>8}{'txs':>6}{'us/step':>9}")
+    print(
+        f"{'attack':28}{'seconds':>9}{'steps':>10}{'Mgas':>8}{'txs':>6}{'us/step':>9}"
+    )
     for row in found:
         print(
             f"{row.name:28}{row.seconds:9.3f}{row.steps:10}{row.gas / 1e6:8.2f}"

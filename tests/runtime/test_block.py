@@ -5,13 +5,17 @@ from typing import Any
 
 import pytest
 
+from chain.addresses import CLOCK
 from chain.block import Block
+from chain.database import steps_key
 from chain.header import Header
 from chain.sidecar import CommitCertificate, Sidecar
 from chain.transaction import LEGACY, decode
+from genesis import ChainSpec
 from runtime.block import BlockAttributes, BlockBuilder, import_block
-from runtime.errors import InvalidBlock
+from runtime.errors import InvalidBlock, SystemCallFailed
 from runtime.fees import clock_ticks, fullness, next_base_fee
+from runtime.world import World
 from tests.runtime.programs import COUNTER, LOGGER, initcode
 from tests.support.devchain import BURN, DevChain
 
@@ -194,3 +198,34 @@ def test_blocks_follow_from_the_parent_alone() -> None:
     one.extend(block)
     two.extend(block)
     assert dict(one.database.store.scan(b"")) == dict(two.database.store.scan(b""))
+
+
+def test_a_failing_system_call_stops_the_node() -> None:
+    """No block can cause it; a state where it fails is not this chain's."""
+    chain = DevChain()
+    rules = chain.spec.rules.at(1)
+    world = World(chain.database, chain.head.state_root)
+    world.set_code(CLOCK, b"\xfe")
+    root, writes = world.commit()
+    chain.database.store.write(writes)
+    broken = replace(chain.head, state_root=root)
+    chain.database.store.write({steps_key(broken.hash): bytes(8)})
+    attributes = BlockAttributes(
+        timestamp=broken.timestamp + 1,
+        coinbase=bytes(20),
+        mix_hash=bytes(32),
+        extra_data=bytes(32),
+        sidecar=Sidecar(),
+    )
+    with pytest.raises(SystemCallFailed, match="block 1"):
+        BlockBuilder(rules, chain.database, broken, attributes)
+
+
+def test_without_system_contracts_nothing_is_called() -> None:
+    """A chain may be specified without the contracts of this one."""
+    bare = ChainSpec.load("devnet").model_copy(
+        update={"contracts": [], "parameters": {}}
+    )
+    chain = DevChain(bare)
+    chain.mine(2)
+    assert chain.head.number == 2

@@ -78,6 +78,17 @@ def test_estimates_suffice_and_are_tight(chain: DevChain) -> None:
     assert chain.send(data=initcode(COUNTER), gas=creation).receipt.succeeded
 
 
+def test_estimates_cover_what_is_refunded(chain: DevChain) -> None:
+    """Clearing storage is refunded at the end and must be paid for until then."""
+    clear = b"".join(bytes((0x5F, 0x35, 0x60, slot, 0x55)) for slot in range(20))
+    contract = chain.deploy(initcode(clear))
+    chain.send(to=contract, data=b"\1" * 32, gas=1_000_000)
+    estimate = _estimate(chain, to=contract)
+    sent = chain.send(to=contract, gas=estimate)
+    assert sent.receipt.succeeded
+    assert sent.gas_used < estimate < sent.gas_used * 1.3
+
+
 def test_estimates_respect_the_purse(chain: DevChain) -> None:
     poor = b"\x99" * 20
     chain.send(to=poor, value=30_000 * 10**9)
