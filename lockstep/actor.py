@@ -49,6 +49,7 @@ class Settings:
         serve: `host:port` on which artifacts are served.
         public_url: what is written on the chain instead of `http://<serve>`.
         as_json: report in objects.
+        most_data: bytes of a job's data, at most.
     """
 
     rpc: str
@@ -58,6 +59,7 @@ class Settings:
     serve: str = "127.0.0.1:0"
     public_url: str | None = None
     as_json: bool = False
+    most_data: int = 1 << 30
 
     @property
     def key_path(self) -> Path:

@@ -120,6 +120,6 @@ def equipped(actor: str, settings: Settings) -> Generator[Equipment]:
             history=history,
             store=store,
             url=server.url,
-            intake=Intake(history, store, fetcher),
+            intake=Intake(history, store, fetcher, settings.most_data),
         )
         report("stopped")

@@ -24,7 +24,9 @@ from ml_verifier.session import initial_state
 from ml_verifier.state import State, state_from_bytes
 from ml_verifier.trajectory import Trajectory
 
-__all__ = ["Intake"]
+__all__ = ["DEFAULT_MOST_DATA", "Intake"]
+
+DEFAULT_MOST_DATA = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,13 @@ class Intake:
         history: knows who serves what.
         store: the actor's own artifacts.
         fetcher: asks the others.
+        most_data: bytes of a job's data, at most; it is held in memory.
     """
 
     history: History
     store: Store
     fetcher: Fetcher
+    most_data: int = DEFAULT_MOST_DATA
 
     def program(self, job: Job) -> Program:
         """A job's program: from our store, the chain, or whoever serves it.
@@ -69,7 +73,13 @@ class Intake:
         """
         program = self.program(job)
         terms = job.terms
-        data = self._get(expected.data(terms.data_root, program, terms.records), job)
+        wanted = expected.data(terms.data_root, program, terms.records)
+        if wanted.largest > self.most_data:
+            raise JobRefused(
+                f"job {job.id}: its data has {wanted.largest:,} bytes, the most taken "
+                f"here is {self.most_data:,}; raise --maximum-data"
+            )
+        data = self._get(wanted, job)
         if initial_state(program, terms.seed).root != terms.initial_root:
             raise JobRefused(
                 f"job {job.id}: h_0 on the chain is {terms.initial_root.hex()}, the "

@@ -15,11 +15,13 @@ from eth_utils.address import is_address, to_checksum_address
 from lockstep.errors import ConfigurationError
 
 __all__ = [
+    "MEBIBYTE",
     "ArtifactsOption",
     "ConfigOption",
     "DirectoryOption",
     "JsonOption",
     "KeyOption",
+    "MaximumDataOption",
     "OnceOption",
     "PollOption",
     "PublicUrlOption",
@@ -30,6 +32,7 @@ __all__ = [
     "default_rpc",
 ]
 
+MEBIBYTE = 1 << 20
 default_rpc = "http://127.0.0.1:8545"
 _MAX_CONFIG_BYTES = 1 << 16
 
@@ -127,6 +130,12 @@ PublicUrlOption = Annotated[
 PollOption = Annotated[
     float,
     typer.Option("--poll", min=0.05, help="Seconds between looks at the chain."),
+]
+MaximumDataOption = Annotated[
+    int,
+    typer.Option(
+        "--maximum-data", min=1, help="MiB of a job's data, at most; kept in memory."
+    ),
 ]
 OnceOption = Annotated[
     bool, typer.Option("--once", help="Look at the chain once, act, and stop.")

@@ -7,11 +7,13 @@ import typer
 
 from lockstep.actor import Pace, Settings, run as run_actor, stopping
 from lockstep.cli.options import (
+    MEBIBYTE,
     ArtifactsOption,
     ConfigOption,
     DirectoryOption,
     JsonOption,
     KeyOption,
+    MaximumDataOption,
     OnceOption,
     PollOption,
     PublicUrlOption,
@@ -53,6 +55,9 @@ def run(  # noqa: PLR0913 - an argument for each option
     minimum_price: Annotated[
         float, typer.Option(help="Tokens; wait until a job's price has risen to it.")
     ] = 0.0,
+    minimum_rate: Annotated[
+        float, typer.Option(help="Tokens for 10^12 work units, at least.")
+    ] = 0.0,
     maximum_stake: Annotated[
         float | None, typer.Option(help="Tokens that one job may lock.")
     ] = None,
@@ -66,6 +71,7 @@ def run(  # noqa: PLR0913 - an argument for each option
     cheat: Annotated[
         str | None, typer.Option(hidden=True, help="NAME or NAME@STEP.")
     ] = None,
+    maximum_data: MaximumDataOption = 1024,
     poll: PollOption = 0.5,
     once: OnceOption = False,
     until_idle: UntilIdleOption = False,
@@ -78,10 +84,20 @@ def run(  # noqa: PLR0913 - an argument for each option
     kernels, checkpoints, and goes on where it stopped, whatever stopped it.
     """
     del config  # read by its callback
-    settings = Settings(rpc, directory, key, artifacts, serve, public_url, as_json)
+    settings = Settings(
+        rpc,
+        directory,
+        key,
+        artifacts,
+        serve,
+        public_url,
+        as_json=as_json,
+        most_data=maximum_data * MEBIBYTE,
+    )
     try:
         conditions = Conditions(
             minimum_price=tokens(minimum_price),
+            minimum_rate=tokens(minimum_rate),
             maximum_stake=None if maximum_stake is None else tokens(maximum_stake),
             creators=addresses(creator),
             maximum_jobs=maximum_jobs,

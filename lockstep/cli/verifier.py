@@ -7,11 +7,13 @@ import typer
 
 from lockstep.actor import Pace, Settings, run as run_actor, stopping
 from lockstep.cli.options import (
+    MEBIBYTE,
     ArtifactsOption,
     ConfigOption,
     DirectoryOption,
     JsonOption,
     KeyOption,
+    MaximumDataOption,
     OnceOption,
     PollOption,
     RpcOption,
@@ -42,6 +44,7 @@ def run(  # noqa: PLR0913 - an argument for each option
         int, typer.Option(min=1, help="Segments of each job to recompute.")
     ] = 4,
     length: Annotated[int, typer.Option(min=1, help="Steps of a segment.")] = 10,
+    maximum_data: MaximumDataOption = 1024,
     poll: PollOption = 0.5,
     once: OnceOption = False,
     until_idle: UntilIdleOption = False,
@@ -50,7 +53,14 @@ def run(  # noqa: PLR0913 - an argument for each option
 ) -> None:
     """Draw segments of committed jobs, recompute them, post address-bound digests."""
     del config  # read by its callback
-    settings = Settings(rpc, directory, key, artifacts, as_json=as_json)
+    settings = Settings(
+        rpc,
+        directory,
+        key,
+        artifacts,
+        as_json=as_json,
+        most_data=maximum_data * MEBIBYTE,
+    )
     with stopping() as stop, equipped("verifier", settings) as equipment:
         verifier = Verifier(equipment, segments, length)
         run_actor(verifier.tick, equipment.report, Pace(poll, once, until_idle), stop)

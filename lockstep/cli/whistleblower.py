@@ -7,11 +7,13 @@ import typer
 
 from lockstep.actor import Pace, Settings, run as run_actor, stopping
 from lockstep.cli.options import (
+    MEBIBYTE,
     ArtifactsOption,
     ConfigOption,
     DirectoryOption,
     JsonOption,
     KeyOption,
+    MaximumDataOption,
     OnceOption,
     PollOption,
     RpcOption,
@@ -49,6 +51,7 @@ def run(  # noqa: PLR0913 - an argument for each option
         int,
         typer.Option(min=0, help="Ticks to ask for unserved data before demanding."),
     ] = 4,
+    maximum_data: MaximumDataOption = 1024,
     poll: PollOption = 0.5,
     once: OnceOption = False,
     until_idle: UntilIdleOption = False,
@@ -61,7 +64,14 @@ def run(  # noqa: PLR0913 - an argument for each option
     bond, reveals it, has the one step judged on the chain, and claims its share.
     """
     del config  # read by its callback
-    settings = Settings(rpc, directory, key, artifacts, as_json=as_json)
+    settings = Settings(
+        rpc,
+        directory,
+        key,
+        artifacts,
+        as_json=as_json,
+        most_data=maximum_data * MEBIBYTE,
+    )
     creators = addresses(creator)
     with stopping() as stop, equipped("whistleblower", settings) as equipment:
         whistleblower = Whistleblower(equipment, patience, creators)

@@ -57,6 +57,7 @@ _TIP = GWEI
 _POLL_SECONDS = 0.15
 _REPLACE_BUMP = 1.25  # pools ask for 10 %; a quarter is safe
 _REQUEST_SECONDS = 30
+_PACE_BLOCKS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,15 @@ class Connection:
         """The address that a block's tips went to."""
         block = self._asked(lambda: self._web3.eth.get_block(number))
         return str(block.get("miner", ""))
+
+    def block_seconds(self) -> float:
+        """Seconds between blocks, as the newest timestamps have it."""
+        head = self.block_number()
+        first = max(0, head - _PACE_BLOCKS)
+        if head == first:
+            return 1.0
+        start, end = self._timestamp(first), self._timestamp(head)
+        return (end - start) / (head - first)
 
     def block_fees(self, number: int) -> tuple[int, int]:
         """Base fee per gas and gas used of a block; their product was burned."""
@@ -433,6 +443,10 @@ class Connection:
             )
         except TransactionNotFound:
             return None
+
+    def _timestamp(self, number: int) -> int:
+        block = self._asked(lambda: self._web3.eth.get_block(number))
+        return int(block.get("timestamp", 0))
 
     def _base_fee(self) -> int:
         block = self._asked(lambda: self._web3.eth.get_block("latest"))

@@ -6,6 +6,7 @@ is on the chain and in its run's directory, so a killed solver goes on by lookin
 """
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -21,7 +22,7 @@ from lockstep.client.views import (
 )
 from lockstep.equipment import Equipment
 from lockstep.errors import ArtifactUnavailable, ContractReverted, JobRefused
-from lockstep.solver.appraisal import Conditions, objections
+from lockstep.solver.appraisal import Conditions, lateness, objections
 from lockstep.solver.cheats import Cheat
 from lockstep.solver.defence import (
     OpenNode,
@@ -39,7 +40,8 @@ __all__ = ["Solver"]
 
 _SLICE_SECONDS = 0.5
 _REPORT_SECONDS = 2.0
-_FETCH_AGAIN_SECONDS = 3.0
+_FETCH_AGAIN_SECONDS = 2.0
+_LONGEST_DELAY_SECONDS = 300.0
 _FEE_RESERVE = 10**17  # wei kept back for fees: a tenth of a token
 
 
@@ -57,8 +59,11 @@ class Solver:
     conditions: Conditions
     cheat: Cheat | None = None
     _runs: dict[int, Run] = field(default_factory=dict[int, Run])
+    _ended: set[int] = field(default_factory=set[int])
+    _gone: set[int] = field(default_factory=set[int])
     _told: set[tuple[int, str]] = field(default_factory=set[tuple[int, str]])
     _retry_at: dict[int, float] = field(default_factory=dict[int, float])
+    _delays: dict[int, float] = field(default_factory=dict[int, float])
     _reported_at: float = 0.0
 
     def tick(self) -> Status:
@@ -80,42 +85,87 @@ class Solver:
     # ── taking ───────────────────────────────────────────────────────────────
 
     def _assigned(self) -> list[Job]:
-        """Jobs that are, or were last, assigned to us."""
+        """Jobs that are assigned to us, and those that ended since the last look."""
         kit = self.equipment
         events = kit.history.select("JobAssigned", solver=kit.address)
-        ids = sorted({cast("int", event.fields["job_id"]) for event in events})
-        jobs = (kit.market.job(job_id) for job_id in ids)
+        ids = {cast("int", event.fields["job_id"]) for event in events} - self._ended
+        jobs = [kit.market.job(job_id) for job_id in sorted(ids)]
+        self._ended |= {job.id for job in jobs if job.state.is_end}
         return [job for job in jobs if job.solver == kit.address]
 
-    def _take_one(self) -> Status:
-        """Take the first open job that we want; WAITING while some is not ripe."""
+    def _open(self) -> Iterator[Job]:
+        """Open jobs. A commitment never reopens, so others' are looked at no more."""
         kit = self.equipment
         for job_id in kit.history.jobs():
+            if job_id in self._gone:
+                continue
             job = kit.market.job(job_id)
-            if job.state is not JobState.OPEN or not self._wants(job):
+            if job.state is JobState.OPEN:
+                yield job
+            elif job.state is not JobState.ASSIGNED:
+                self._gone.add(job_id)
+
+    def _take_one(self) -> Status:
+        """Take the first open job that we want; WAITING while one cannot be had yet."""
+        kit = self.equipment
+        status = Status.IDLE
+        for job in self._open():
+            if not self._wants(job):
                 continue
-            if time.monotonic() < self._retry_at.get(job_id, 0.0):
-                return Status.WAITING
+            if time.monotonic() < self._retry_at.get(job.id, 0.0):
+                status = Status.WAITING
+                continue
             try:
-                work = kit.intake.work(job)
+                run = self._run(job, kit.intake.work(job))
+                self._check_pace(job, run)
             except (ArtifactUnavailable, JobRefused) as error:
-                self._retry_at[job_id] = time.monotonic() + _FETCH_AGAIN_SECONDS
-                self._tell(job_id, "refused", reason=str(error))
+                self._postpone(job.id)
+                self._tell(job.id, "refused", reason=str(error))
                 continue
-            return self._take(job, work)
-        return Status.IDLE
+            return self._take(job, run)
+        return status
+
+    def _postpone(self, job_id: int) -> None:
+        """Look at a refused job again, but ever less often."""
+        delay = self._delays.get(job_id, _FETCH_AGAIN_SECONDS)
+        self._delays[job_id] = min(2 * delay, _LONGEST_DELAY_SECONDS)
+        self._retry_at[job_id] = time.monotonic() + delay
 
     def _wants(self, job: Job) -> bool:
         kit = self.equipment
         funds = kit.staking.free(kit.address) + max(
             0, kit.connection.balance(kit.address) - _FEE_RESERVE
         )
-        found = objections(job, kit.market.price(job.id), funds, self.conditions)
+        posted = kit.history.latest("JobPosted", job_id=job.id)
+        units = cast("int", posted.fields["work_units"]) if posted else 0
+        found = objections(
+            job,
+            kit.market.price(job.id),
+            units * job.terms.steps,
+            funds,
+            self.conditions,
+        )
         if found:
             self._tell(job.id, "passed over", reason="; ".join(found))
         return not found
 
-    def _take(self, job: Job, work: Work) -> Status:
+    def _check_pace(self, job: Job, run: Run) -> None:
+        """Train a little, to see whether the rest can be done in time.
+
+        Raises:
+            JobRefused: it cannot; being late costs a part of the stake.
+        """
+        began, first = time.monotonic(), run.position
+        run.advance(_SLICE_SECONDS)
+        if run.done:
+            return
+        rate = (run.position - first) / max(time.monotonic() - began, 1e-9)
+        left = job.terms.training_ticks * self.equipment.connection.block_seconds()
+        found = lateness(run.work.steps - run.position, rate, left)
+        if found is not None:
+            raise JobRefused(f"job {job.id}: {found}")
+
+    def _take(self, job: Job, run: Run) -> Status:
         kit = self.equipment
         missing = job.terms.stake - kit.staking.free(kit.address)
         if missing > 0:
@@ -126,12 +176,12 @@ class Solver:
         except ContractReverted as error:
             kit.report("not taken", job=job.id, reason=error.reason)
             return Status.WAITING
-        self._runs[job.id] = self._run(job, work)
+        self._runs[job.id] = run
         kit.report(
             "taken",
             job=job.id,
             price=str(receipt.event("JobAssigned").fields["price"]),
-            steps=work.steps,
+            steps=run.work.steps,
             transaction=receipt.transaction,
         )
         return Status.WORKING

@@ -97,7 +97,7 @@ class Whistleblower:
             status = max(status, self._follow(job, challenge))
         for demand in self._demands(job):
             status = max(status, self._insist(demand))
-        if status is not Status.IDLE:
+        if status is not Status.IDLE or job.trial in self._done:
             return status
         wanted = not self.creators or job.creator in self.creators
         closes = job.committed_at + self.rules.challenge_window
@@ -121,6 +121,8 @@ class Whistleblower:
         found = [kit.disputes.challenge(number) for number in sorted(ids)]
         for challenge in found:
             if challenge.status is ChallengeStatus.LOST:
+                # The judge found us wrong once: asking again would cost a bond again.
+                self._done.add(job.trial)
                 self._tell(challenge.id, "lost", job=job.id, challenge=challenge.id)
         over = {ChallengeStatus.LOST, ChallengeStatus.CLAIMED}
         return [challenge for challenge in found if challenge.status not in over]

@@ -14,7 +14,7 @@ from lockstep.client.views import (
     JobState,
     JobTerms,
 )
-from lockstep.solver.appraisal import Conditions, objections
+from lockstep.solver.appraisal import Conditions, lateness, objections
 from lockstep.solver.defence import (
     OpenNode,
     PostInner,
@@ -250,11 +250,18 @@ def open_job() -> Job:
         (9, 20, Conditions(minimum_price=10), "pays 9 wei, not 10 yet"),
         (9, 20, Conditions(maximum_stake=19), "above 19"),
         (9, 19, Conditions(), "we have 19"),
+        (9, 20, Conditions(minimum_rate=3 * 10**12), None),
+        (9, 20, Conditions(minimum_rate=3 * 10**12 + 1), "for 10^12 work units"),
     ],
 )
 def test_a_job_is_wanted_or_told_why_not(
     price: int, funds: int, conditions: Conditions, said: str | None
 ) -> None:
-    found = objections(open_job(), price, funds, conditions)
+    found = objections(open_job(), price, 3, funds, conditions)
     assert (found == []) == (said is None)
     assert said is None or said in found[0]
+
+
+def test_a_job_must_fit_its_deadline_twice() -> None:
+    assert lateness(100, 10.0, 20.0) is None
+    assert "takes 10 s here" in (lateness(100, 10.0, 19.0) or "")
