@@ -1,6 +1,5 @@
 """The build: its compiler, its flags, and the proof that the flags were in force."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +10,8 @@ import pytest
 from ml_verifier import kernels
 from ml_verifier.kernels.errors import LibraryError
 from ml_verifier.kernels.library import FAULTS, LIBRARY, checked, faults, load
+from tests.kernels.build import hatch_build as import_hatch_build
 
-ROOT = Path(__file__).parents[2]
 PROBE = """
 #include <stdio.h>
 #include "variant.h"
@@ -32,13 +31,7 @@ int main(void) {
 
 @pytest.fixture(scope="module")
 def hatch_build() -> ModuleType:
-    path = ROOT / "hatch_build.py"
-    spec = importlib.util.spec_from_file_location("hatch_build", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return import_hatch_build()
 
 
 @pytest.mark.parametrize("isa", kernels.isas())

@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from ml_verifier import kernels, oracle
-from ml_verifier.kernels.library import LIBRARY, LIBRARY_PATH
+from ml_verifier.kernels.library import LIBRARY, LIBRARY_PATH, load
+from tests.kernels.build import hatch_build
 from tests.kernels.cases import SPECIAL, Case, assert_same, settings
 from tests.support.vectors import Vectors
 
@@ -98,12 +99,14 @@ def test_sigmoid_rounds_each_operation() -> None:
     assert y.tobytes() == want.tobytes()
 
 
-def pattern_hash(function: int, first: int, count: int) -> str:
+def pattern_hash(
+    function: int, first: int, count: int, library: ctypes.CDLL = LIBRARY
+) -> str:
     """SHA-256 of the results for consecutive bit patterns, NaN canonical."""
     digest = hashlib.sha256()
     block = np.empty(1 << 20, np.float32)
     for start in range(first, first + count, block.size):
-        LIBRARY.lockstep_unary_range(
+        library.lockstep_unary_range(
             function, start, block.size, block.ctypes.data_as(ctypes.c_void_p)
         )
         kernels.canonicalise(block)
@@ -111,18 +114,26 @@ def pattern_hash(function: int, first: int, count: int) -> str:
     return digest.hexdigest()
 
 
-def test_vectors_over_some_inputs(vectors: Vectors) -> None:
+def some_hashes(library: ctypes.CDLL) -> dict[str, dict[str, str]]:
     """2^20 patterns around 1, and as many around -1, per function."""
-    parts = {"0x3f780000": 0x3F780000, "0xbf780000": 0xBF780000}
-    vectors.check(
-        "kernels_unary",
-        {
-            name: {
-                text: pattern_hash(i, first, 1 << 20) for text, first in parts.items()
-            }
-            for i, name in enumerate(FUNCTIONS)
-        },
-    )
+    return {
+        name: {
+            hex(first): pattern_hash(i, first, 1 << 20, library)
+            for first in (0x3F780000, 0xBF780000)
+        }
+        for i, name in enumerate(FUNCTIONS)
+    }
+
+
+def test_vectors_over_some_inputs(vectors: Vectors) -> None:
+    vectors.check("kernels_unary", some_hashes(LIBRARY))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("soak")
+def test_the_second_path_alone_gives_the_same(tmp_path: Path) -> None:
+    path = hatch_build().build(tmp_path / "kernels.so", ["-DMARGIN=0x1p-9"])
+    assert some_hashes(load(path)) == some_hashes(LIBRARY)
 
 
 @pytest.mark.slow
