@@ -38,9 +38,7 @@ TARGET = 400.0  # transfers a second
 WORST_SECONDS = 2.0
 
 Prepare: TypeAlias = Callable[[DevChain], Callable[[int], dict[str, object]]]
-REPLAY = (
-    "replay(bytes32,uint256,bytes32,bytes32,bytes32,bytes32,uint256,uint256,bytes)"
-)
+REPLAY = "replay(bytes32,uint256,bytes32,bytes32,bytes32,bytes32,uint256,uint256,bytes)"
 
 
 class StockState(PragueState):
@@ -51,7 +49,11 @@ class StockState(PragueState):
 
 
 def _transfer(_: DevChain) -> Callable[[int], dict[str, object]]:
-    return lambda i: {"to": keccak(i.to_bytes(8, "big"))[:20], "value": 1, "gas": 21_000}
+    return lambda i: {
+        "to": keccak(i.to_bytes(8, "big"))[:20],
+        "value": 1,
+        "gas": 21_000,
+    }
 
 
 def _token(chain: DevChain) -> Callable[[int], dict[str, object]]:
@@ -71,7 +73,7 @@ def _token(chain: DevChain) -> Callable[[int], dict[str, object]]:
 
 
 def _precompile(_: DevChain) -> Callable[[int], dict[str, object]]:
-    call = replay_call(_digits_session())
+    call = replay_call(digits_session())
     arguments = [
         call.trial,
         call.position,
@@ -88,7 +90,7 @@ def _precompile(_: DevChain) -> Callable[[int], dict[str, object]]:
     return lambda _: {"to": ML_VERIFIER, "data": data, "gas": 3_000_000}
 
 
-def _digits_session() -> Session:
+def digits_session() -> Session:
     """A job of the demo's size: 64-32-10, batch 32."""
     model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     optimiser = torch.optim.AdamW(model.parameters())
@@ -190,7 +192,11 @@ def figures() -> Iterator[Figure]:
     ):
         rate = BLOCKS * count / _import(*_blocks(prepare, count))
         yield Figure(
-            f"executor/{name}", rate, "transactions/s", "executor/transfers", rate / ours
+            f"executor/{name}",
+            rate,
+            "transactions/s",
+            "executor/transfers",
+            rate / ours,
         )
     name, seconds = max(worst_block.measure(), key=lambda row: row[1])
     yield Figure(

@@ -46,10 +46,10 @@ class Row:
 
 def ml_attacks() -> Iterator[Attack]:
     """The ML verifier asked again and again: a real step, and a real program."""
-    from benchmarks.executor import _digits_session  # noqa: PLC0415  (imports torch)
+    from benchmarks.executor import digits_session  # noqa: PLC0415  (imports torch)
     from benchmarks.training import replay_call  # noqa: PLC0415  (imports torch)
 
-    session = _digits_session()
+    session = digits_session()
     call = replay_call(session)
     arguments = [
         call.trial,
