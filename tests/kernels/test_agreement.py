@@ -229,6 +229,34 @@ def test_convolutions_at_the_edges(
     check_convolution(left, right, random.standard_normal(shape).astype("f4"), given)
 
 
+@pytest.mark.parametrize("kernel", [(2, 3), (3, 3), (1, 5), (4, 2)])
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("width", [*range(5, 18), *range(24, 36)])
+def test_convolutions_of_every_width(
+    width: int, padding: int, kernel: tuple[int, int]
+) -> None:
+    """Vectors, strips and paddings meet at every offset."""
+    random = np.random.default_rng(width)
+    x = random.standard_normal((1, 2, 5, width)).astype("f4")
+    w = random.standard_normal((1, 2, *kernel)).astype("f4")
+    given: Attributes = {"stride": (1, 1), "dilation": (1, 1), "groups": 1}
+    given["padding"] = (padding, padding)
+    g = random.standard_normal(Case("conv2d", (x, w), given).outputs()[0].shape)
+    check_convolution(x, w, g.astype("f4"), given)
+
+
+@pytest.mark.parametrize("width", range(26, 34))
+def test_convolutions_across_strips(width: int) -> None:
+    """Outputs on both sides of a strip's edge feed the same inputs."""
+    random = np.random.default_rng(width)
+    x = random.standard_normal((1, 1, 42, width)).astype("f4")
+    w = random.standard_normal((2, 1, 3, 3)).astype("f4")
+    given: Attributes = {"stride": (1, 1), "dilation": (1, 1), "groups": 1}
+    given["padding"] = (width % 2, width % 2)
+    g = random.standard_normal(Case("conv2d", (x, w), given).outputs()[0].shape)
+    check_convolution(x, w, g.astype("f4"), given)
+
+
 @st.composite
 def pools(draw: st.DrawFn, dilated: bool) -> tuple[Array, Attributes]:  # noqa: FBT001  a strategy's argument
     kernel = tuple(draw(st.integers(1, 4)) for _ in range(2))

@@ -57,9 +57,13 @@ static struct convolution convolution_of(const struct call *call) {
 
 static int64_t round_up(int64_t n, int64_t unit) { return ceil_div(n, unit) * unit; }
 
+/* Past the last row: the zeros to its right, and what whole vectors run over. */
+static int64_t grid_slack(const struct convolution *c) {
+    return (c->grid_columns ? 0 : c->pad_w) + 3 * WIDEST_PANEL;
+}
+
 static int64_t grid_floats(const struct convolution *c) {
-    int64_t slack = (c->grid_columns ? 0 : c->pad_w) + WIDEST_PANEL;
-    return c->group_channels * c->grid_channel + slack;
+    return c->group_channels * c->grid_channel + grid_slack(c);
 }
 
 /* Columns of all outputs in the grid's layout. */
@@ -76,12 +80,13 @@ static int64_t strip_lines(const struct convolution *c) {
     return maximum(1, STRIP_COLUMNS / c->grid_width);
 }
 
-/* How far apart a channel's taps lie in the grid, when rows are added together. */
+/* The zeros on either side of an im2col row when a channel's rows are added together: as
+ * wide as its taps lie apart in the grid, and a vector more. Else 0. */
 static int64_t tap_reach(const struct convolution *c) {
     if (c->grid_columns || c->stride_h != 1 || c->stride_w != 1) return 0;
     if (c->kernel_h * c->kernel_w > TOGETHER_TAPS) return 0;
     return round_up((c->kernel_h - 1) * c->dilation_h * c->grid_width +
-                        (c->kernel_w - 1) * c->dilation_w + 1,
+                        (c->kernel_w - 1) * c->dilation_w + WIDEST_VECTOR,
                     WIDEST_PANEL);
 }
 
@@ -231,7 +236,7 @@ static void fill_grid(const struct convolution *c, const float *x, int64_t chann
                 out = fill_grid_plane(c, x, a * step_h - c->pad_h, b * step_w - c->pad_w,
                                       out);
     }
-    zero_run(out, grid_floats(c) - c->group_channels * c->grid_channel);
+    zero_run(out, grid_slack(c));
 }
 
 /* Packs a matrix of rows x depth for all row tiles and depth blocks: the tile at row r
@@ -375,7 +380,7 @@ static void scatter_together(const struct convolution *c, float *strip, int64_t 
     int64_t taps = c->kernel_h * c->kernel_w;
     const int64_t *tap = c->tap + k;
     for (int64_t t = 0; t < taps; t++) zero_run(strip + t * step + columns, reach);
-    for (int64_t e = 0; e < columns + reach - VECTOR; e += VECTOR) {
+    for (int64_t e = 0; e < columns + reach - WIDEST_VECTOR; e += VECTOR) {
         float *target = grid + tap[0] + e;
         vector sum = vector_load(target);
         const float *row = strip + e + tap[0];
@@ -464,7 +469,7 @@ static void conv2d_backward_input_task(const void *context, int64_t task,
     if (c->grid_columns)
         zero_run(dx, channels * plane);
     else
-        zero_run(grid, channels * c->grid_channel + c->pad_w + WIDEST_PANEL);
+        zero_run(grid, channels * c->grid_channel + grid_slack(c));
     for (int64_t row = 0; row < backward_strip_rows(c); row++)
         zero_run(strip + row * backward_strip_step(c), tap_reach(c));
     strip += tap_reach(c);
