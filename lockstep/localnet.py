@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self, cast
 
 from lockstep.errors import LockstepError
@@ -223,12 +222,7 @@ class Localnet:
         self.accounts = [Account(one["address"], one["private_key"]) for one in funded]
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop all actors, then the node."""
         for process in self._processes:
             process.stop()

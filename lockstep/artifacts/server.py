@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 from urllib.parse import urlsplit
 
 import trio
@@ -19,6 +19,7 @@ from hypercorn.config import Config
 from hypercorn.trio import (
     serve,  # pyright: ignore[reportUnknownVariableType]  # its WSGI half is untyped
 )
+from hypercorn.typing import ASGIFramework
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -30,9 +31,6 @@ from lockstep.artifacts.kinds import Kind
 from lockstep.artifacts.store import Store
 from lockstep.errors import ConfigurationError
 from lockstep.journal import write_durably
-
-if TYPE_CHECKING:
-    from hypercorn.typing import ASGIFramework
 
 __all__ = ["MAX_CONCURRENT", "Server", "application", "resumed"]
 
@@ -103,7 +101,7 @@ class Server:
         self.bound = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.url = (public_url or f"http://{self.bound}").rstrip("/")
         # Starlette and Hypercorn describe the same ASGI callable in other types.
-        self._application = cast("ASGIFramework", application(store))
+        self._application = cast(ASGIFramework, application(store))
         self._ready = threading.Event()
         self._stop: Callable[[], None] | None = None
         self._thread = threading.Thread(

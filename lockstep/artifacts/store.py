@@ -8,7 +8,7 @@ comes from a peer, since disks and buckets change hands.
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Protocol, cast
+from typing import Any, cast
 
 import fsspec  # type: ignore[import-untyped]  # fsspec ships no types
 
@@ -19,23 +19,6 @@ __all__ = ["CHUNK_BYTES", "Store"]
 
 CHUNK_BYTES = 1 << 18
 _ROOT = re.compile(r"[0-9a-f]{64}")
-
-
-class _Readable(Protocol):
-    def read(self, size: int) -> bytes: ...
-    def close(self) -> None: ...
-
-
-class _FileSystem(Protocol):
-    """The part of fsspec's AbstractFileSystem that is used here."""
-
-    def makedirs(self, path: str, exist_ok: bool = ...) -> None: ...  # noqa: FBT001
-    def exists(self, path: str) -> bool: ...
-    def ls(self, path: str, detail: bool = ...) -> list[str]: ...  # noqa: FBT001
-    def mv(self, source: str, target: str) -> None: ...
-    def open(self, path: str, mode: str = ...) -> _Readable: ...
-    def pipe_file(self, path: str, value: bytes) -> None: ...
-    def size(self, path: str) -> int | None: ...
 
 
 class Store:
@@ -57,7 +40,7 @@ class Store:
                 f"cannot keep artifacts at {url}: {error}; give a folder, or install "
                 "the driver (for s3:// the extra `lockstep-chain[s3]`)"
             ) from error
-        self._system = system
+        self._system: Any = system  # fsspec ships no types
         self._root = root.rstrip("/")
         self._is_local = "file" in _protocols(system)
         for kind in Kind:
@@ -74,7 +57,7 @@ class Store:
 
     def has(self, kind: Kind, root: bytes) -> bool:
         """Whether the artifact is here."""
-        return self._system.exists(self._path(kind, root))
+        return bool(self._system.exists(self._path(kind, root)))
 
     def get(self, expected: Expected) -> bytes:
         """The artifact's bytes, checked.
@@ -88,7 +71,7 @@ class Store:
             raise NotServed(f"{self._root} does not have {expected.path}")
         file = self._system.open(path, "rb")
         try:
-            data = file.read(expected.largest + 1)
+            data = bytes(file.read(expected.largest + 1))
         finally:
             file.close()
         expected.check(data, self._root)
@@ -103,7 +86,7 @@ class Store:
     def size(self, kind: Kind, root: bytes) -> int | None:
         """The artifact's length in bytes, or None if it is not here."""
         path = self._path(kind, root)
-        return self._system.size(path) if self._system.exists(path) else None
+        return int(self._system.size(path)) if self._system.exists(path) else None
 
     def chunks(self, kind: Kind, root: bytes) -> Iterator[bytes]:
         """The artifact's bytes in pieces, unchecked: whoever receives them checks."""
@@ -119,7 +102,7 @@ class Store:
 
 
 _open = cast(
-    "Callable[[str], tuple[_FileSystem, str]]",
+    "Callable[[str], tuple[Any, str]]",
     fsspec.url_to_fs,  # pyright: ignore[reportUnknownMemberType]  # untyped library
 )
 

@@ -7,7 +7,7 @@ import typer
 from lockstep.cli import show
 from lockstep.cli.options import JsonOption, RpcOption, default_rpc
 from lockstep.client.disputes import Disputes
-from lockstep.client.views import DEMANDED, WITHHELD, Challenge
+from lockstep.client.views import DEMANDED, WITHHELD, Challenge, ChallengeStatus
 from lockstep.creator.chain import connect
 
 __all__ = ["app"]
@@ -54,22 +54,23 @@ def show_dispute(
     chain = connect(rpc)
     disputes = Disputes(chain.connection)
     challenge = disputes.challenge(challenge_id)
-    clocks = disputes.clocks(challenge_id)
-    show.mapping(
-        {
-            "challenge": challenge.id,
-            "job": challenge.job_id,
-            "status": challenge.status.name.lower(),
-            "challenger": challenge.challenger,
-            "named": _named(challenge),
-            "bond": show.amount(challenge.bond),
-            "stands at": _place(challenge),
+    facts: dict[str, object] = {
+        "challenge": challenge.id,
+        "job": challenge.job_id,
+        "status": challenge.status.name.lower(),
+        "challenger": challenge.challenger,
+        "named": _named(challenge),
+        "bond": show.amount(challenge.bond),
+        "stands at": _place(challenge),
+    }
+    if challenge.status is ChallengeStatus.PENDING:
+        clocks = disputes.clocks(challenge_id)
+        facts |= {
             "ticks burned by the solver": clocks.solver,
             "ticks burned by the challenger": clocks.challenger,
             "to move": "solver" if clocks.solver_moves else "challenger",
-        },
-        as_json=as_json,
-    )
+        }
+    show.mapping(facts, as_json=as_json)
     chain.history.refresh()
     job = chain.market.job(challenge.job_id)
     show.rows(
@@ -87,7 +88,7 @@ def show_dispute(
 
 
 def _named(challenge: Challenge) -> object:
-    if not challenge.named and any(challenge.commitment) and challenge.status == 1:
+    if challenge.status is ChallengeStatus.SEALED:
         return "sealed"
     places = {WITHHELD: "withheld leaves", DEMANDED: "unanswered demand"}
     return places.get(challenge.named, challenge.named)

@@ -251,7 +251,7 @@ def _facts(chain: Chain, job: Job) -> dict[str, object]:
         "program root": job.program_root,
         "data root": terms.data_root,
         "records": terms.records,
-        "seed": terms.seed,
+        "seed": str(terms.seed),
         "initial root": terms.initial_root,
         "steps": terms.steps,
         "commit every": terms.commit_every,

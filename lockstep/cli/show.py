@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import cast
 
 import typer
+from eth_utils.address import is_address
 from rich.console import Console
 from rich.table import Table
 
@@ -68,6 +69,8 @@ def mapping(item: Mapping[str, object], *, as_json: bool) -> None:
 def _cell(value: object) -> str:
     if isinstance(value, bytes):
         return value.hex()[:_HEX_SHOWN]
+    if isinstance(value, str) and is_address(value):
+        return value[:_HEX_SHOWN]
     return _whole(value)
 
 

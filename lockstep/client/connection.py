@@ -9,14 +9,16 @@ replaced under the same nonce, so an account is never stuck behind itself.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, cast
+from typing import Literal, Protocol, TypeVar, cast
 
 import requests
 from eth_account.signers.local import LocalAccount
+from eth_account.types import TransactionDictType
 from eth_typing import ABI, BlockNumber, ChecksumAddress, HexStr
 from eth_utils.address import to_checksum_address
 from hexbytes import HexBytes
 from web3 import HTTPProvider, Web3
+from web3.contract import Contract
 from web3.contract.contract import ContractFunction
 from web3.exceptions import (
     ContractLogicError,
@@ -41,11 +43,6 @@ from lockstep.errors import (
     NodeUnreachable,
     TransactionTimeout,
 )
-
-if TYPE_CHECKING:
-    from eth_account.types import TransactionDictType
-    from web3.contract import Contract
-
 
 __all__ = ["Connection", "Event", "Receipt"]
 
@@ -374,7 +371,7 @@ class Connection:
 
     def _bind(self, info: ContractInfo) -> None:
         address = to_checksum_address(info.address)
-        bound = self._web3.eth.contract(address=address, abi=cast("ABI", info.abi))
+        bound = self._web3.eth.contract(address=address, abi=cast(ABI, info.abi))
         self._contracts[info.name] = bound
         self._names[address] = info.name
         for item in info.abi:
@@ -382,7 +379,7 @@ class Connection:
                 name = str(item["name"])
                 event = bound.events[name]
                 topic = bytes(HexBytes(event().topic))
-                self._events[address, topic] = (name, cast("_Processor", event()))
+                self._events[address, topic] = (name, cast(_Processor, event()))
 
     def _signer(self) -> LocalAccount:
         if self.account is None:
@@ -423,7 +420,7 @@ class Connection:
     def _submit(
         self, draft: TxParams, nonce: int, cap: int, tip: int, what: str
     ) -> HexBytes:
-        filled = cast("TransactionDictType", dict(draft))
+        filled = cast(TransactionDictType, dict(draft))
         filled.pop("from", None)
         filled["type"] = 2
         filled["chainId"] = self.chain_id

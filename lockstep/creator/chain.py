@@ -81,11 +81,15 @@ class Chain:
         self.connection = connection
         self.market = Market(connection)
         self.history = History(connection)
-        self.store = Store(str(directory / "artifacts"))
         self._directory = directory
         self._serve = serve
         self._public_url = public_url
         self._server: Server | None = None
+
+    @cached_property
+    def store(self) -> Store:
+        """What is served, and what was fetched; made when it is first needed."""
+        return Store(str(self._directory / "artifacts"))
 
     def submit(
         self,

@@ -36,12 +36,13 @@ from lockstep.localnet import Localnet, Process
 __all__ = ["main"]
 
 _EXAMPLES = Path(__file__).parents[2] / "examples"
-_ACT_SECONDS = 90.0
-_SETTLE_SECONDS = 20.0
-_POLL_SECONDS = 0.2
+_ACT_SECONDS = 300.0  # a guard against hanging, not a promise
+_SETTLE_SECONDS = 60.0
+_POLL_SECONDS = 0.5
 _LEAST_ACCURACY = 0.8
 _VERIFIER, _WHISTLEBLOWER = 7, 8
 _PATIENCE = "2"
+_PARAMETERS = {"challenge_window": 30}  # seconds, for machines busy with other things
 _BURNED = to_checksum_address(ZERO)
 _STAKING = to_checksum_address(STAKING)
 _CONTRACTS = {
@@ -367,7 +368,7 @@ def _demo(
     with tempfile.TemporaryDirectory(prefix="lockstep-demo-") as temporary:
         where = Path(temporary) / "demo" if directory is None else directory
         try:
-            with Localnet(where) as net:
+            with Localnet(where, parameters=_PARAMETERS) as net:
                 console.print(f"devnet at {net.url}, everything below {where}")
                 failures = Stage(net, console, random.Random(drawn)).play()  # noqa: S311 - a drawn demonstration
             failures += _audit(net, console)

@@ -57,7 +57,7 @@ def test_cheating_is_not_advertised() -> None:
 
 
 def test_an_unknown_group_is_corrected() -> None:
-    result = runner.invoke(app, ["sovler"])
+    result = runner.invoke(app, ["solvr"])
     assert result.exit_code == 2
     assert "solver" in result.output
 

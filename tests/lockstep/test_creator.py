@@ -49,8 +49,8 @@ def trained(prepared: Prepared, directory: Path) -> State:
 def test_the_package_offers_what_scripts_need() -> None:
     assert lockstep.JobSpec is JobSpec
     assert callable(lockstep.connect)
-    with pytest.raises(AttributeError, match="no attribute 'sumbit'"):
-        _ = lockstep.sumbit
+    with pytest.raises(AttributeError, match="no attribute 'submits'"):
+        _ = lockstep.submits
 
 
 def test_a_step_becomes_a_job() -> None:
