@@ -881,7 +881,7 @@ def _check_open(case: IJobMarket.Case, named: uint256, joins: bool):
         leading: uint256 = self.challenges[
             self.dockets[case.trial].convicted
         ].named
-        assert (named < leading and named < DEMANDED) or (
+        assert named < leading or (
             joins and named == leading
         ), "game: already convicted"
     else:

@@ -443,6 +443,17 @@ def test_divergence_is_where_the_trap_begins(
     refused(reason, diverge, game, leaf)
 
 
+def test_divergence_cannot_be_put_beyond_the_end(chain: Chain) -> None:
+    """A path says nothing about the bits of an index above its length."""
+    game = Game(chain, diverging(10, 3)).start()
+    shown = game.trajectory
+    refused(
+        "merkle: no such leaf",
+        *(chain.send, game.solver, "JobMarket", "diverge", game.job_id, 3 + 16),
+        *(shown.states[3], shown.path(3), shown.path(4), shown.states[3]),
+    )
+
+
 def test_divergence_needs_the_state_before(chain: Chain) -> None:
     game = Game(chain, diverging(10, 3)).start()
 

@@ -175,6 +175,38 @@ def test_nobody_loses_to_a_convicted_solver(
     assert fraud.credit("DisputeGame", bob) == fraud.view(wrong).bond
 
 
+def test_who_lost_does_not_share(fraud: Game, alice: bytes, bob: bytes) -> None:
+    """A cheater that names the step first, to fall silent, dilutes nobody."""
+    own, hers = fraud.challenge(bob, WRONG, STAKE), fraud.challenge(alice, WRONG)
+    fraud.chain.mine()
+    fraud.reveal(own)
+    fraud.chain.mine(CLOCK + 1)
+    fraud.timeout(own)
+    fraud.reveal(hers)
+    fraud.judge(WRONG)
+    fraud.convict(hers)
+    fraud.settle()
+    assert fraud.claim(hers).event("ChallengeClaimed").share == award(fraud)
+    refused("game: nothing to claim", fraud.claim, own)
+
+
+def test_without_a_group_the_leader_takes_the_share() -> None:
+    """The step was named before Alice came, by one who has lost since."""
+    chain = Chain(challenge_window=60)
+    game = Game(chain, cheating(STEPS, WRONG)).start()
+    alice, bob = chain.fund("alice"), chain.fund("bob")
+    own = game.accuse(bob, WRONG)
+    chain.mine(CLOCK + 1)
+    game.timeout(own)
+    hers = game.accuse(alice, WRONG)
+    assert game.view(hers).weight == 0
+    game.judge(WRONG)
+    game.convict(hers)
+    settled = game.settle().event("Settled")
+    assert (settled.compensation, settled.award_weight) == (cost(game), 0)
+    assert game.claim(hers).event("ChallengeClaimed").share == award(game)
+
+
 # ── the smallest step ────────────────────────────────────────────────────────
 
 
