@@ -11,7 +11,7 @@ from eth_utils.address import is_address
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["amount", "mapping", "plain", "rows"]
+__all__ = ["amount", "mapping", "plain", "rounded", "rows"]
 
 _WEI = Decimal(10**18)
 _HEX_SHOWN = 10
@@ -20,6 +20,11 @@ _HEX_SHOWN = 10
 def amount(wei: int) -> str:
     """Wei in tokens, exactly: `1.5`."""
     return f"{(Decimal(wei) / _WEI).normalize():f}"
+
+
+def rounded(wei: int) -> str:
+    """Wei in tokens to a millionth, for tables."""
+    return f"{Decimal(wei) / _WEI:,.6f}"
 
 
 def plain(value: object) -> object:

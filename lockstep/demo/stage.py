@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chain.addresses import STAKING, SYSTEM_CONTRACTS, ZERO
-from lockstep.cli.show import amount
+from lockstep.cli.show import amount, rounded
 from lockstep.client.connection import Connection
 from lockstep.client.contracts import deployed
 from lockstep.client.market import Market, Staking
@@ -292,7 +292,7 @@ class Stage:
         for address in after.balances:
             if address not in self._people and held[address]:
                 self._row(table, address, before, held[address], 0)
-        table.add_row("base fees, burned", "", "", "", f"+{amount(after.fees_burned)}")
+        table.add_row("base fees, burned", "", "", "", f"+{rounded(after.fees_burned)}")
         self._console.print(table)
         start = sum(connection.balance(address, 0) for address in after.balances)
         if start == after.total:
@@ -312,10 +312,10 @@ class Stage:
         sign = "+" if now >= was else "-"
         table.add_row(
             names.get(address, "the validator"),
-            amount(was),
-            amount(now),
-            amount(staked) if staked else "",
-            f"{sign}{amount(abs(now - was))}",
+            rounded(was),
+            rounded(now),
+            rounded(staked) if staked else "",
+            f"{sign}{rounded(abs(now - was))}",
         )
 
     def _phases(self) -> None:
@@ -324,15 +324,15 @@ class Stage:
         table = Table(box=None, pad_edge=False)
         phases = {
             "job": None,
-            "posted to taken": ("JobPosted", "JobAssigned"),
-            "training": ("JobAssigned", "JobCommitted"),
-            "replay to challenge": ("JobCommitted", "ChallengeCommitted"),
-            "challenge to verdict": ("ChallengeCommitted", "VerdictRecorded"),
-            "verdict to claim": ("VerdictRecorded", "ChallengeClaimed"),
-            "commit to final": ("JobCommitted", "JobFinalised"),
+            "wait": ("JobPosted", "JobAssigned"),
+            "train": ("JobAssigned", "JobCommitted"),
+            "find": ("JobCommitted", "ChallengeCommitted"),
+            "judge": ("ChallengeCommitted", "VerdictRecorded"),
+            "claim": ("VerdictRecorded", "ChallengeClaimed"),
+            "final": ("JobCommitted", "JobFinalised"),
         }
         for name in phases:
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="left" if name == "job" else "right")
         seen = self._story.seen_at
         for name, job in self._jobs.items():
             cells = [f"{job} {name}"]
