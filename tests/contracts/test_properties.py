@@ -45,15 +45,32 @@ class Meddling:
     where: int
 
 
+def legal(game: Game, place: int) -> int:
+    """Something that a challenge may name."""
+    every = game.trajectory.every
+    step = place % game.trajectory.steps
+    return WITHHELD if place % 3 == 0 else step - step % every
+
+
+def advance(game: Game, challenge_id: int, place: int) -> None:
+    """Whatever move a challenge can make, towards anywhere."""
+    if game.view(challenge_id).status == SEALED:
+        game.reveal(challenge_id)
+    elif game.solver_moves(challenge_id):
+        game.answer(challenge_id)
+    else:
+        game.descend(
+            challenge_id,
+            lambda children, level, _: place % (len(children) + (level == -1)),
+        )
+
+
 DEEDS: Final[dict[str, Callable[[Game, bytes, int, int], object]]] = {
-    "challenge": lambda g, who, _, place: g.challenge(
-        who, WITHHELD if place % 3 == 0 else place % (g.trajectory.steps + 1)
-    ),
-    "reveal": lambda g, _, which, __: g.reveal(pick(g, which)),
-    "descend": lambda g, _, which, place: g.descend(
-        pick(g, which),
-        lambda children, level, _: place % (len(children) + (level == -1)),
-    ),
+    "accuse": lambda g, who, _, place: g.accuse(who, legal(g, place)),
+    "challenge": lambda g, who, _, place: g.challenge(who, legal(g, place)),
+    "babble": lambda g, who, which, place: g.accuse(who, place + 100 * which),
+    "advance": lambda g, _, which, place: advance(g, pick(g, which), place),
+    "press on": lambda g, _, __, place: advance(g, max(g.challenges, default=0), place),
     "open": lambda g, who, which, _: g.open_node(
         g.view(pick(g, which)).level, g.view(pick(g, which)).index, who
     ),
@@ -77,8 +94,13 @@ DEEDS: Final[dict[str, Callable[[Game, bytes, int, int], object]]] = {
     "stuff": lambda g, *_: g.chain.mine(3, ticks=False),
 }
 
+# Disputes are long: most of the time somebody goes on with one.
+OFTEN: Final = ["accuse", "advance", "press on", "press on"]
 meddling = st.builds(
-    Meddling, st.sampled_from(sorted(DEEDS)), st.integers(0, 7), st.integers(0, 400)
+    Meddling,
+    st.sampled_from(sorted(DEEDS) + 2 * OFTEN),
+    st.integers(0, 7),
+    st.integers(0, 400),
 )
 shapes = st.tuples(st.integers(1, 150), st.integers(1, 160)).map(
     lambda shape: (shape[0], min(shape))
