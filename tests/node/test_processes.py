@@ -13,7 +13,7 @@ from tests.node.process import CommandLine, Process
 from tests.node.tiny import transfer
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
-KILLS = 5
+KILLS = 3
 SENDER = "0x" + account(0).address.hex()
 
 
