@@ -18,6 +18,7 @@ from tests.kernels.cases import (
     lengths,
     positive,
     shapes,
+    values,
 )
 
 FEW = settings(max_examples=25)
@@ -37,6 +38,16 @@ def matmuls(draw: st.DrawFn) -> Case:
 @given(matmuls())
 def test_matmul(case: Case) -> None:
     check(case)
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "k"), [(20, 1100, 300), (150, 40, 520), (1, 600, 9)]
+)
+@pytest.mark.parametrize(("ta", "tb"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_matmul_of_several_blocks(m: int, n: int, k: int, ta: int, tb: int) -> None:
+    a = values(m, (k, m) if ta else (m, k), "plain")
+    b = values(n, (n, k) if tb else (k, n), "plain")
+    check(Case("matmul", (a, b), {"ta": ta, "tb": tb}))
 
 
 @st.composite
