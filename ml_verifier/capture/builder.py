@@ -50,7 +50,8 @@ class Builder:
     def finish(self, next_state: tuple[int, ...]) -> Program:
         """Drop what no slot depends on and return the validated program."""
         inputs = len(self.slots) + len(self.fields)
-        firsts, number = [], inputs
+        firsts: list[int] = []
+        number = inputs
         for node in self.nodes:
             firsts.append(number)
             number += self._output_count(node)

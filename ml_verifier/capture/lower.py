@@ -86,7 +86,7 @@ class Lowering:
             return Result(0, {}, {})
         trained = len(traced.trained)
         return Result(
-            loss=self.number(outputs[0]),
+            loss=self.number(next(iter(outputs))),
             gradients=dict(
                 zip(
                     traced.trained,
