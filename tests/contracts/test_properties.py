@@ -69,8 +69,8 @@ DEEDS: Final[dict[str, Callable[[Game, bytes, int, int], object]]] = {
     "accuse": lambda g, who, _, place: g.accuse(who, legal(g, place)),
     "challenge": lambda g, who, _, place: g.challenge(who, legal(g, place)),
     "babble": lambda g, who, which, place: g.accuse(who, place + 100 * which),
-    "advance": lambda g, _, which, place: advance(g, pick(g, which), place),
-    "press on": lambda g, _, __, place: advance(g, max(g.challenges, default=0), place),
+    "advance": lambda g, who, which, place: advance(g, own(g, who, which), place),
+    "press on": lambda g, who, _, place: advance(g, own(g, who, -1), place),
     "open": lambda g, who, which, _: g.open_node(
         g.view(pick(g, which)).level, g.view(pick(g, which)).index, who
     ),
@@ -112,6 +112,14 @@ def pick(game: Game, which: int) -> int:
     ids = sorted(game.challenges)
     if not ids:
         raise Reverted("nobody has challenged yet")
+    return ids[which % len(ids)]
+
+
+def own(game: Game, who: bytes, which: int) -> int:
+    """One of a person's own challenges; nobody moves another's."""
+    ids = [i for i in sorted(game.challenges) if game.view(i).challenger == who]
+    if not ids:
+        raise Reverted("this person has not challenged yet")
     return ids[which % len(ids)]
 
 
