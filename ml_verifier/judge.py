@@ -134,9 +134,7 @@ def node_work(program: Program) -> tuple[int, int]:
         inputs, outputs = program.node_types(node)
         macs += node.operator.macs(inputs, outputs, node.attributes)
         moved += sum(t.nbytes for t in (*inputs, *outputs))
-        scratch = node.operator.scratch(inputs, outputs, node.attributes)
-        if scratch:  # a convolution's columns are written once per sample
-            moved += scratch * inputs[0].shape[0]
+        moved += node.operator.traffic(inputs, outputs, node.attributes)
     return macs, moved
 
 

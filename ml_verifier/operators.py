@@ -25,6 +25,7 @@ WorkRule: TypeAlias = Callable[
     [Sequence[TensorType], Sequence[TensorType], Attributes], int
 ]
 
+MAX_INTEGER = 2**31 - 1  # kernels index windows with 32 bits
 TRANSCENDENTAL_MACS = 32  # one correctly rounded exp, log or tanh, in MACs of time
 
 
@@ -44,6 +45,7 @@ class Operator:
         infer: Shape rule.
         macs: Multiply-adds of one execution, from types and attributes alone.
         scratch: Bytes a kernel needs beside its inputs and outputs.
+        traffic: Bytes it moves through that scratch.
     """
 
     code: int
@@ -53,6 +55,7 @@ class Operator:
     infer: ShapeRule
     macs: WorkRule
     scratch: WorkRule
+    traffic: WorkRule
 
 
 def integer(attributes: Attributes, name: str) -> int:
@@ -70,6 +73,10 @@ def integers(attributes: Attributes, name: str, count: int = -1) -> tuple[int, .
         raise ShapeError(f"attribute {name}: expected a list, got {value!r}")
     if count >= 0 and len(value) != count:
         raise ShapeError(f"attribute {name}: expected {count} numbers, got {value}")
+    if any(number > MAX_INTEGER for number in value):
+        raise ShapeError(
+            f"attribute {name}: expected at most {MAX_INTEGER}, got {value}"
+        )
     return value
 
 
@@ -356,8 +363,8 @@ def _conv(
     pick: Callable[
         [Sequence[TensorType], Sequence[TensorType]], tuple[TensorType, TensorType]
     ],
-) -> tuple[WorkRule, WorkRule]:
-    """Return MACs and scratch of a convolution whose (y, w) types ``pick`` finds."""
+) -> tuple[WorkRule, WorkRule, WorkRule]:
+    """Return MACs, scratch and traffic of a convolution; ``pick`` finds (y, w)."""
 
     def macs(
         inputs: Sequence[TensorType], outputs: Sequence[TensorType], _: Attributes
@@ -368,12 +375,21 @@ def _conv(
     def scratch(
         inputs: Sequence[TensorType], outputs: Sequence[TensorType], a: Attributes
     ) -> int:
-        """Bytes of one sample's columns [C * kh * kw, L] and one gradient [O, K]."""
+        """Bytes of one sample's columns, planes and gradients, and a transposed g."""
         y, w = pick(inputs, outputs)
-        columns = integer(a, "groups") * math.prod((*w.shape[1:], *y.shape[2:]))
-        return 4 * (columns + w.size)
+        columns = traffic(inputs, outputs, a) // y.shape[0]
+        planes = sum(t.size // y.shape[0] for t in (*inputs, *outputs) if t is not w)
+        return columns + 4 * (w.size + 4 * planes + y.size)
 
-    return macs, scratch
+    def traffic(
+        inputs: Sequence[TensorType], outputs: Sequence[TensorType], a: Attributes
+    ) -> int:
+        """Bytes of the columns [C * kh * kw, L] of all samples."""
+        y, w = pick(inputs, outputs)
+        rows = integer(a, "groups") * math.prod(w.shape[1:])
+        return 4 * rows * y.shape[0] * math.prod(y.shape[2:])
+
+    return macs, scratch, traffic
 
 
 def _pool_macs(
@@ -415,8 +431,9 @@ def _row(
     macs: WorkRule = _MOVE,
     attributes: tuple[tuple[str, AttributeKind], ...] = (),
     scratch: WorkRule = _nothing,
+    traffic: WorkRule = _nothing,
 ) -> Operator:
-    return Operator(code, name, arity, attributes, infer, macs, scratch)
+    return Operator(code, name, arity, attributes, infer, macs, scratch, traffic)
 
 
 _TABLE = (
@@ -439,7 +456,7 @@ _TABLE = (
     _row(17, "log_softmax_backward", 2, _rows, _TRANSCENDENTAL),
     _row(18, "nll_loss", 2, _nll_loss),
     _row(19, "nll_loss_backward", 2, _nll_loss_backward, _MOVE, (("classes", "int"),)),
-    _row(20, "conv2d", 2, _conv2d, _CONV[0], _CONV_ATTRIBUTES, _CONV[1]),
+    _row(20, "conv2d", 2, _conv2d, _CONV[0], _CONV_ATTRIBUTES, *_CONV[1:]),
     _row(
         21,
         "conv2d_backward_input",
@@ -447,7 +464,7 @@ _TABLE = (
         _conv2d_backward_input,
         _CONV_INPUT[0],
         _INPUT_SHAPE + _CONV_ATTRIBUTES,
-        _CONV_INPUT[1],
+        *_CONV_INPUT[1:],
     ),
     _row(
         22,
@@ -456,7 +473,7 @@ _TABLE = (
         _conv2d_backward_weight,
         _CONV_WEIGHT[0],
         (("weight_shape", "ints"), *_CONV_ATTRIBUTES),
-        _CONV_WEIGHT[1],
+        *_CONV_WEIGHT[1:],
     ),
     _row(
         23, "max_pool2d", 1, _max_pool2d, _pool_macs, (("kernel", "ints"), *_GEOMETRY)

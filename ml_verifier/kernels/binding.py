@@ -9,7 +9,7 @@ from ml_verifier.kernels.errors import BindingError
 from ml_verifier.kernels.library import LIBRARY, Call
 from ml_verifier.kernels.plan import Plan
 from ml_verifier.kernels.planners import IN_PLACE, PLANNERS
-from ml_verifier.kernels.request import Array, AttributeValue, Request
+from ml_verifier.kernels.request import Array, AttributeValue, Request, address
 
 MAX_SCRATCH_BYTES = 1 << 32  # of one scratch area
 
@@ -32,8 +32,8 @@ def prepare(plan: Plan) -> BoundCall:
     if call.operator_index < 0:
         raise BindingError(f"the library has no operator {plan.operator!r}")
     call.buffers = (*plan.inputs, *plan.outputs)
-    call.inputs[: len(plan.inputs)] = [x.ctypes.data for x in plan.inputs]
-    call.outputs[: len(plan.outputs)] = [x.ctypes.data for x in plan.outputs]
+    call.inputs[: len(plan.inputs)] = [address(x) for x in plan.inputs]
+    call.outputs[: len(plan.outputs)] = [address(x) for x in plan.outputs]
     call.size[: len(plan.sizes)] = list(plan.sizes)
     call.scalar[: len(plan.scalars)] = list(plan.scalars)
     status = LIBRARY.lockstep_prepare(ctypes.byref(call), MAX_SCRATCH_BYTES)

@@ -122,15 +122,18 @@ class Request:
             others = [(f"input {i}", x) for i, x in enumerate(self.inputs)]
             others += [(f"output {i}", x) for i, x in enumerate(self.outputs[:o])]
             for where, other in others:
+                if not np.may_share_memory(output, other):
+                    continue
                 same = (
                     in_place
                     and where.startswith("input")
-                    and _address(other) == _address(output)
+                    and address(other) == address(output)
                     and other.size == output.size
                 )
-                if not same and np.may_share_memory(output, other):
+                if not same:
                     raise self.refusal(f"output {o} shares memory with {where}")
 
 
-def _address(array: Array) -> int:
+def address(array: Array) -> int:
+    """Where an array's first element is."""
     return int(array.__array_interface__["data"][0])
