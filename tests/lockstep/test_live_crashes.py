@@ -124,7 +124,7 @@ def test_a_whistleblower_killed_in_a_dispute_still_convicts(running: Live) -> No
 
 def test_a_solver_killed_in_training_commits_the_same_root(running: Live) -> None:
     creator, who = running.rich(), running.rich()
-    long = work(8_000, 500)
+    long = work(30_000, 500)
     job = running.post(creator, long)
     name = f"solver-{job}"
     solver = running.solver(name, who, creator)
