@@ -230,6 +230,9 @@ def post_inner(
     assert (
         len(roots) == min(end - start, merkle.FAN_OUT) - 1
     ), "evidence: wrong number of roots"
+    for root: bytes32 in roots:
+        # Zero stands for "not posted" in the DisputeGame: it would bind nobody.
+        assert root != empty(bytes32), "evidence: no root"
     fact: bytes32 = facts._segment(case.trial, start, end)
     self._record(fact)
     self.inner_roots[fact] = keccak256(abi_encode(roots))

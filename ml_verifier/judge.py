@@ -19,6 +19,7 @@ from ml_verifier.commitment import Indices
 from ml_verifier.data import split_fields
 from ml_verifier.engine import Backend, Engine, peak_memory
 from ml_verifier.errors import Malformed, MalformedProgram, MalformedWitness
+from ml_verifier.kernels import KernelError
 from ml_verifier.merkle import MAX_DEPTH, depth
 from ml_verifier.program import MAX_PROGRAM_BYTES, Program, decode_program
 from ml_verifier.state import State
@@ -53,11 +54,12 @@ MAX_SEED = 1 << 64
 # Gas per unit of work, fitted so that 15 gas is about a microsecond of the reference
 # machine (benchmarks/judge.py); EVM code is priced alike, so one limit bounds both.
 CALL_GAS = 15_000
-PROGRAM_BYTE_GAS = 20
+PROGRAM_BYTE_GAS = 60  # a node is five bytes or more
 WITNESS_BYTE_GAS = 2
 NODE_GAS = 1_500  # decoding, checking and binding one node
 MACS_PER_GAS = 256
 BYTES_PER_GAS = 32
+ROUNDING_GAS = 16  # one exp, log or tanh on the exact path
 PLACE_GAS = 1_500  # one place of the batch: its Feistel rounds and its Merkle path
 STATE_BYTES_PER_GAS = 4  # hashed twice: before and after the step
 
@@ -127,25 +129,28 @@ def opening_gas(size: int) -> int:
     return CALL_GAS + WITNESS_BYTE_GAS * size
 
 
-def node_work(program: Program) -> tuple[int, int]:
-    """Return multiply-adds and bytes moved by one step."""
-    macs = moved = 0
+def node_work(program: Program) -> tuple[int, int, int]:
+    """Return multiply-adds, bytes moved and correct roundings of one step."""
+    macs = moved = rounded = 0
     for node in program.nodes:
         inputs, outputs = program.node_types(node)
         macs += node.operator.macs(inputs, outputs, node.attributes)
         moved += sum(t.nbytes for t in (*inputs, *outputs))
         moved += node.operator.traffic(inputs, outputs, node.attributes)
-    return macs, moved
+        largest = max(t.size for t in (*inputs, *outputs))
+        rounded += node.operator.rounded * largest
+    return macs, moved, rounded
 
 
 @lru_cache(maxsize=16)
 def execution_gas(program: Program) -> int:
     """Return the gas of executing one step and hashing the states around it."""
-    macs, moved = node_work(program)
+    macs, moved, rounded = node_work(program)
     return (
         NODE_GAS * len(program.nodes)
         + macs // MACS_PER_GAS
         + moved // BYTES_PER_GAS
+        + rounded * ROUNDING_GAS
         + PLACE_GAS * program.batch
         + program.state_bytes // STATE_BYTES_PER_GAS
     )
@@ -185,7 +190,7 @@ def admit(program: bytes, records: int) -> Admission:
     size = largest_witness(decoded, records)
     return Admission(
         program_root=decoded.root,
-        work_units=sum(node_work(decoded)),
+        work_units=sum(node_work(decoded)[:2]),
         peak_memory=memory,
         witness_bytes=size,
         replay_gas=intake_gas(size) + execution_gas(decoded),
@@ -215,13 +220,17 @@ def replay(
         raise MalformedProgram(f"needs more than {MAX_PEAK_MEMORY} bytes of memory")
     _expect("state", call.pre_root, witness.state.root)
     _expect("data", call.data_root, witness.data_root(call.records))
-    engine = Engine(program, backend)
-    engine.load(witness.state.tensors)
     distinct = sorted(witness.records)
     data = b"".join(witness.records[i] for i in distinct)
     columns = split_fields(program.fields, data, len(distinct))
     places: Indices = np.searchsorted(distinct, witness.indices).astype(np.int64)
-    if engine.step(columns, places):
+    try:
+        engine = Engine(program, backend)
+        engine.load(witness.state.tensors)
+        advanced = engine.step(columns, places)
+    except KernelError as error:  # a refusal by shape alone: the same everywhere
+        raise MalformedProgram(f"no kernel for this program: {error}") from error
+    if advanced:
         post = State(call.position + 1, engine.tensors).root
     else:
         post = commitment.trap_root(call.pre_root)

@@ -26,6 +26,8 @@ WorkRule: TypeAlias = Callable[
 ]
 
 MAX_INTEGER = 2**31 - 1  # kernels index windows with 32 bits
+MAX_EXTRA_PADDING = 64  # beyond an input's own extent: kernels copy padding
+TAP_MACS = 20  # one element of a pooling window: walked by columns, in the worst case
 TRANSCENDENTAL_MACS = 32  # one correctly rounded exp, log or tanh, in MACs of time
 
 
@@ -46,6 +48,8 @@ class Operator:
         macs: Multiply-adds of one execution, from types and attributes alone.
         scratch: Bytes a kernel needs beside its inputs and outputs.
         traffic: Bytes it moves through that scratch.
+        rounded: Correctly rounded exp, log or tanh evaluated per element of its largest
+            tensor; a hostile input takes the slow, exact path at each of them.
     """
 
     code: int
@@ -56,6 +60,7 @@ class Operator:
     macs: WorkRule
     scratch: WorkRule
     traffic: WorkRule
+    rounded: int
 
 
 def integer(attributes: Attributes, name: str) -> int:
@@ -177,6 +182,10 @@ class Window:
             if not (self.kernel[i] and self.stride[i] and self.dilation[i]):
                 raise ShapeError(
                     f"kernel, stride and dilation must be positive: {self}"
+                )
+            if self.padding[i] > extent + MAX_EXTRA_PADDING:
+                raise ShapeError(
+                    f"expected padding of at most {extent + MAX_EXTRA_PADDING}: {self}"
                 )
             span = self.dilation[i] * (self.kernel[i] - 1) + 1
             size = (extent + 2 * self.padding[i] - span) // self.stride[i] + 1
@@ -360,34 +369,37 @@ def _matmul_macs(
 
 
 def _conv(
-    pick: Callable[
-        [Sequence[TensorType], Sequence[TensorType]], tuple[TensorType, TensorType]
-    ],
+    pick: Callable[[Sequence[TensorType], Sequence[TensorType]], Sequence[TensorType]],
 ) -> tuple[WorkRule, WorkRule, WorkRule]:
-    """Return MACs, scratch and traffic of a convolution; ``pick`` finds (y, w)."""
+    """Return MACs, scratch and traffic of a convolution; ``pick`` finds (x, w, y)."""
 
     def macs(
         inputs: Sequence[TensorType], outputs: Sequence[TensorType], _: Attributes
     ) -> int:
-        y, w = pick(inputs, outputs)
+        _x, w, y = pick(inputs, outputs)
         return y.size * math.prod(w.shape[1:])
 
     def scratch(
         inputs: Sequence[TensorType], outputs: Sequence[TensorType], a: Attributes
     ) -> int:
         """Bytes of one sample's columns, planes and gradients, and a transposed g."""
-        y, w = pick(inputs, outputs)
-        columns = traffic(inputs, outputs, a) // y.shape[0]
-        planes = sum(t.size // y.shape[0] for t in (*inputs, *outputs) if t is not w)
-        return columns + 4 * (w.size + 4 * planes + y.size)
+        _x, w, y = pick(inputs, outputs)
+        sample = traffic(inputs, outputs, a) // y.shape[0]
+        return sample + 4 * (w.size + 4 * y.size // y.shape[0] + y.size)
 
     def traffic(
         inputs: Sequence[TensorType], outputs: Sequence[TensorType], a: Attributes
     ) -> int:
-        """Bytes of the columns [C * kh * kw, L] of all samples."""
-        y, w = pick(inputs, outputs)
-        rows = integer(a, "groups") * math.prod(w.shape[1:])
-        return 4 * rows * y.shape[0] * math.prod(y.shape[2:])
+        """Bytes of all samples' columns [C * kh * kw, L] and padded planes of x."""
+        x, w, y = pick(inputs, outputs)
+        columns = integer(a, "groups") * math.prod((*w.shape[1:], *y.shape[2:]))
+        height, width = (
+            extent + 2 * padding
+            for extent, padding in zip(
+                x.shape[2:], integers(a, "padding", 2), strict=True
+            )
+        )
+        return 4 * y.shape[0] * (columns + x.shape[1] * height * width)
 
     return macs, scratch, traffic
 
@@ -396,13 +408,14 @@ def _pool_macs(
     inputs: Sequence[TensorType], outputs: Sequence[TensorType], a: Attributes
 ) -> int:
     pooled = min(inputs[0].size, outputs[0].size)
-    return 4 * pooled * math.prod(integers(a, "kernel", 2)) + outputs[0].size
+    taps = pooled * math.prod(integers(a, "kernel", 2))
+    return TAP_MACS * taps + outputs[0].size
 
 
 _MOVE = _per_element(1)
-_CONV = _conv(lambda i, o: (o[0], i[1]))
-_CONV_INPUT = _conv(lambda i, _: (i[0], i[1]))
-_CONV_WEIGHT = _conv(lambda i, o: (i[0], o[0]))
+_CONV = _conv(lambda i, o: (i[0], i[1], o[0]))
+_CONV_INPUT = _conv(lambda i, o: (o[0], i[1], i[0]))
+_CONV_WEIGHT = _conv(lambda i, o: (i[1], o[0], i[0]))
 _TRANSCENDENTAL = _per_element(TRANSCENDENTAL_MACS)
 _GEOMETRY: tuple[tuple[str, AttributeKind], ...] = (
     ("stride", "ints"),
@@ -423,7 +436,7 @@ _AVG: tuple[tuple[str, AttributeKind], ...] = (
 _SHAPE: tuple[tuple[str, AttributeKind], ...] = (("shape", "ints"),)
 
 
-def _row(
+def _row(  # noqa: PLR0913 - a table row has this many columns
     code: int,
     name: str,
     arity: int,
@@ -432,8 +445,11 @@ def _row(
     attributes: tuple[tuple[str, AttributeKind], ...] = (),
     scratch: WorkRule = _nothing,
     traffic: WorkRule = _nothing,
+    *,
+    rounded: int = 0,
 ) -> Operator:
-    return Operator(code, name, arity, attributes, infer, macs, scratch, traffic)
+    rules = (infer, macs, scratch, traffic)
+    return Operator(code, name, arity, attributes, *rules, rounded)
 
 
 _TABLE = (
@@ -444,16 +460,16 @@ _TABLE = (
     _row(5, "div", 2, _binary),
     _row(6, "relu", 1, _unary),
     _row(7, "relu_backward", 2, _same),
-    _row(8, "exp", 1, _unary, _TRANSCENDENTAL),
-    _row(9, "log", 1, _unary, _TRANSCENDENTAL),
-    _row(10, "tanh", 1, _unary, _TRANSCENDENTAL),
-    _row(11, "sigmoid", 1, _unary, _TRANSCENDENTAL),
+    _row(8, "exp", 1, _unary, _TRANSCENDENTAL, rounded=1),
+    _row(9, "log", 1, _unary, _TRANSCENDENTAL, rounded=1),
+    _row(10, "tanh", 1, _unary, _TRANSCENDENTAL, rounded=1),
+    _row(11, "sigmoid", 1, _unary, _TRANSCENDENTAL, rounded=1),
     _row(12, "sqrt", 1, _unary, _per_element(4)),
     _row(13, "tanh_backward", 2, _same),
     _row(14, "sigmoid_backward", 2, _same),
     _row(15, "sum", 1, _sum, _MOVE, (("axes", "ints"), ("keepdim", "int"))),
-    _row(16, "log_softmax", 1, _rows, _TRANSCENDENTAL),
-    _row(17, "log_softmax_backward", 2, _rows, _TRANSCENDENTAL),
+    _row(16, "log_softmax", 1, _rows, _TRANSCENDENTAL, rounded=1),
+    _row(17, "log_softmax_backward", 2, _rows, _TRANSCENDENTAL, rounded=1),
     _row(18, "nll_loss", 2, _nll_loss),
     _row(19, "nll_loss_backward", 2, _nll_loss_backward, _MOVE, (("classes", "int"),)),
     _row(20, "conv2d", 2, _conv2d, _CONV[0], _CONV_ATTRIBUTES, *_CONV[1:]),

@@ -37,6 +37,7 @@ MAX_SLOTS = 1_024
 MAX_FIELDS = 16
 MAX_RECORD_BYTES = 16_384  # a demanded record must fit one transaction's answer
 MAX_VALUE_BYTES = 1 << 30  # all values of a step together
+MAX_FLOAT32 = (2 - 2**-23) * 2.0**127
 LOSS = "loss"
 
 
@@ -204,6 +205,8 @@ def _check_interface(
         raise MalformedProgram(f"expected slot 0 to be the scalar f32 {LOSS!r}")
     if not fields:
         raise MalformedProgram("expected at least one record field, got none")
+    for slot in slots:
+        _check_initialiser(slot)
     names = [s.name for s in slots] + [f.name for f in fields]
     if len(set(names)) != len(names):
         raise MalformedProgram("expected every slot and field to have its own name")
@@ -221,6 +224,21 @@ def _check_interface(
             raise MalformedProgram(f"expected printable ASCII names, got {item.name!r}")
         if not 0 < item.type.size <= MAX_ELEMENTS:
             raise MalformedProgram(f"{item.name}: unusable type {item.type}")
+
+
+def _check_initialiser(slot: Slot) -> None:
+    """Refuse initial values that are not finite: their bits would not be canonical."""
+    finite = False
+    match slot.initialiser:
+        case Constant(value):
+            finite = math.isfinite(value)
+        case Uniform(low, high):
+            finite = abs(high - low) <= MAX_FLOAT32
+            finite = finite and math.isfinite(low) and math.isfinite(high)
+    if not finite:
+        raise MalformedProgram(
+            f"slot {slot.name}: expected finite initial values, got {slot.initialiser}"
+        )
 
 
 # ── canonical bytes ──────────────────────────────────────────────────────────

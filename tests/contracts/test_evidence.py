@@ -276,5 +276,17 @@ def test_inner_roots_fit_their_segment(
     refused(
         reason,
         *(game.chain.send, game.solver, "Evidence", "post_inner"),
-        *(game.job_id, start, end, [bytes(32)] * count),
+        *(game.job_id, start, end, [b"\1" * 32] * count),
+    )
+
+
+def test_a_zero_inner_root_binds_nobody_and_is_refused() -> None:
+    """Zero means "not posted": a pair that ends in it could never be convicted."""
+    game = Game(Chain(), honest(10, every=10)).start()
+    roots = game.inner(0, 10)
+    roots[4] = bytes(32)
+    refused(
+        "evidence: no root",
+        *(game.chain.send, game.solver, "Evidence", "post_inner"),
+        *(game.job_id, 0, 10, roots),
     )

@@ -32,7 +32,7 @@ BOUNDS = {
     "convict": (240_000, 18_000),
     "settle": (260_000, 9_000),
     "claim": (140_000, 8_000),
-    "post_inner, 63 roots": (190_000, 8_000),
+    "post_inner, 63 roots": (190_000, 9_500),
     "descend_inner": (250_000, 12_000),
     "answer_tile, 32 KiB": (1_400_000, 12_000),
     "finalise": (140_000, 7_000),

@@ -191,12 +191,14 @@ class Cheat:
         leaf: A committed state that is wrong, counted from the second.
         follows: Whether true steps follow the wrong state, or the true states.
         noise: Further wrong states, by position.
+        blank: Whether these are zero instead of random: a root that is none.
         answers: Whether it answers, block by block; else it is silent.
     """
 
     leaf: int
     follows: bool
     noise: frozenset[int]
+    blank: bool
     answers: bool
 
     def trajectory(self, steps: int, every: int) -> Trajectory:
@@ -205,7 +207,8 @@ class Cheat:
         wrong = min((1 + self.leaf % (len(truth.committed) - 1)) * every, steps)
         states = list(truth.states)
         for position in sorted({wrong, *(1 + n % steps for n in self.noise)}):
-            states[position] = hashlib.sha256(b"fake%d" % position).digest()
+            fake = hashlib.sha256(b"fake%d" % position).digest()
+            states[position] = bytes(32) if self.blank and position != wrong else fake
             for later in range(position + 1, steps + 1 if self.follows else 0):
                 states[later] = toy.step(states[later - 1])
         return Trajectory(states, every)
@@ -216,6 +219,7 @@ cheats = st.builds(
     leaf=st.integers(0, 200),
     follows=st.booleans(),
     noise=st.frozensets(st.integers(0, 200), max_size=3),
+    blank=st.booleans(),
     answers=st.booleans(),
 )
 

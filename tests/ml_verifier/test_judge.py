@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from ml_verifier import judge, oracle
+from ml_verifier import judge, kernels, oracle
 from ml_verifier.commitment import trap_root
 from ml_verifier.data import Dataset
 from ml_verifier.errors import Malformed, MalformedProgram, MalformedWitness
 from ml_verifier.judge import Admission, ReplayCall, admit, replay, replay_gas
+from ml_verifier.kernels import BindingError
+from ml_verifier.operators import BY_NAME, AttributeValue
+from ml_verifier.program import Node, Program, build
 from ml_verifier.session import AnyState, Session
 from ml_verifier.witness import build_witness
 from tests.ml_verifier.jobs import RECORDS, SEED, cnn_job, dataset, mlp_job
@@ -224,3 +227,57 @@ def test_admission_refuses() -> None:
         admit(encoded, 0)
     with pytest.raises(MalformedProgram):
         admit(encoded[:-1], 5)
+
+
+def test_a_kernels_refusal_convicts_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise BindingError("no such buffers")
+
+    monkeypatch.setattr(kernels, "bind", refuse)
+    with pytest.raises(MalformedProgram, match="no kernel for this program"):
+        replay(honest_call("mlp", 1))
+
+
+def test_slow_exact_rounding_and_wide_padding_are_paid_for() -> None:
+    """Gas follows the worst that hostile values and shapes can cost, per element."""
+    program = cnn_job().program
+    bare, tanh, conv = (
+        judge.execution_gas(with_nodes(program, nodes))
+        for nodes in ([], [tanh_node()], [padded_node()])
+    )
+    assert tanh - bare >= judge.ROUNDING_GAS * 4 * 64
+    assert conv - bare >= 4 * 4 * (8 + 2 * 60) ** 2 // judge.BYTES_PER_GAS
+
+
+def tanh_node() -> Node:
+    """The tanh of the images: 4 x 64 elements."""
+    return Node(BY_NAME["tanh"], (image(),), {})
+
+
+def padded_node() -> Node:
+    """A 1x1 convolution of the images with 60 zeros around them, one output each."""
+    attributes: dict[str, AttributeValue] = {
+        "stride": (1000, 1000),
+        "padding": (60, 60),
+        "dilation": (1, 1),
+        "groups": 1,
+    }
+    return Node(BY_NAME["conv2d"], (image(), weight()), attributes)
+
+
+def image() -> int:
+    """Number of the value that holds the batch's images."""
+    return len(cnn_job().program.slots)
+
+
+def weight() -> int:
+    """Number of the first convolution's weight."""
+    return next(
+        i for i, s in enumerate(cnn_job().program.slots) if s.name == "first.weight"
+    )
+
+
+def with_nodes(program: Program, nodes: list[Node]) -> Program:
+    """Build a program of these nodes only, whose state never changes."""
+    unchanged = tuple(range(len(program.slots)))
+    return build(program.batch, program.slots, program.fields, tuple(nodes), unchanged)

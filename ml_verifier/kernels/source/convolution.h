@@ -85,9 +85,10 @@ static int64_t strip_lines(const struct convolution *c) {
 static int64_t tap_reach(const struct convolution *c) {
     if (c->grid_columns || c->stride_h != 1 || c->stride_w != 1) return 0;
     if (c->kernel_h * c->kernel_w > TOGETHER_TAPS) return 0;
-    return round_up((c->kernel_h - 1) * c->dilation_h * c->grid_width +
-                        (c->kernel_w - 1) * c->dilation_w + WIDEST_VECTOR,
-                    WIDEST_PANEL);
+    int64_t reach = (c->kernel_h - 1) * c->dilation_h * c->grid_width +
+                    (c->kernel_w - 1) * c->dilation_w + WIDEST_VECTOR;
+    /* Beyond, more zeros would be cleared and added than columns. */
+    return reach > 4 * STRIP_COLUMNS ? 0 : round_up(reach, WIDEST_PANEL);
 }
 
 /* Im2col rows that the strip holds: a channel's, or one tile's. */
