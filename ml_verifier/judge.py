@@ -24,7 +24,9 @@ from ml_verifier.merkle import MAX_DEPTH, depth
 from ml_verifier.program import MAX_PROGRAM_BYTES, Program, decode_program
 from ml_verifier.state import State
 from ml_verifier.witness import (
+    HEAD,
     TRAPPED,
+    claimed_program,
     decode_witness,
     largest_witness,
     witness_program,
@@ -118,9 +120,18 @@ def admission_gas(program_size: int) -> int:
     return CALL_GAS + PROGRAM_BYTE_GAS * program_size
 
 
-def intake_gas(witness_size: int) -> int:
-    """Return the part of a replay's gas that is charged before decoding."""
-    program = min(witness_size, MAX_PROGRAM_BYTES)
+def intake_gas(witness_size: int, head: bytes) -> int:
+    """Return the part of a replay's gas that is charged before decoding.
+
+    Args:
+        witness_size: Bytes of the witness.
+        head: Its first bytes; what they claim is what decoding will cost at most.
+    """
+    return _intake(witness_size, claimed_program(head))
+
+
+def _intake(witness_size: int, program_size: int) -> int:
+    program = min(program_size, witness_size, MAX_PROGRAM_BYTES)
     return CALL_GAS + PROGRAM_BYTE_GAS * program + WITNESS_BYTE_GAS * witness_size
 
 
@@ -163,7 +174,7 @@ def replay_gas(call: ReplayCall) -> int:
         Malformed: The call is out of bounds or its program does not decode.
     """
     _check_bounds(call)
-    gas = intake_gas(len(call.witness))
+    gas = intake_gas(len(call.witness), call.witness[: HEAD.size])
     if call.witness[0] == TRAPPED:
         return gas
     return gas + execution_gas(witness_program(call.witness))
@@ -193,7 +204,7 @@ def admit(program: bytes, records: int) -> Admission:
         work_units=sum(node_work(decoded)[:2]),
         peak_memory=memory,
         witness_bytes=size,
-        replay_gas=intake_gas(size) + execution_gas(decoded),
+        replay_gas=_intake(size, len(program)) + execution_gas(decoded),
     )
 
 

@@ -83,6 +83,14 @@ def largest_witness(program: Program, records: int) -> int:
     )
 
 
+def claimed_program(head: bytes) -> int:
+    """Return the size of the program that a witness claims to hold; 0 if none."""
+    if len(head) < HEAD.size or head[0] != ORDINARY:
+        return 0
+    _, length = HEAD.unpack_from(head)
+    return int(length)
+
+
 def witness_program(witness: bytes) -> Program:
     """Decode only the program of an ordinary witness.
 

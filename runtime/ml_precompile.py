@@ -58,7 +58,7 @@ class Judge(Protocol):
         """What a dispute about the program costs."""
         ...
 
-    def intake_gas(self, witness_size: int) -> int:
+    def intake_gas(self, witness_size: int, head: bytes) -> int:
         """Gas of a replay before its program is known."""
         ...
 
@@ -147,6 +147,12 @@ def _announced(data: bytes) -> int:
     return min(_word(data, question.head), len(data))
 
 
+def _first_bytes(data: bytes) -> bytes:
+    """The first word of a replay's witness, as far as it is there."""
+    start = _QUESTIONS[REPLAY].head + _WORD
+    return data[start : start + _WORD]
+
+
 def _replay_call(static: tuple[bytes, ...], witness: bytes) -> judge.ReplayCall:
     trial, position, pre, post, program, records_root, seed, records = static
     return judge.ReplayCall(
@@ -171,7 +177,7 @@ def ml_precompile(verifier: Judge = judge) -> Precompile:
         if selector == ADMIT:
             return verifier.admission_gas(size)
         if selector == REPLAY:
-            return verifier.intake_gas(size)
+            return verifier.intake_gas(size, _first_bytes(data))
         return verifier.opening_gas(size)
 
     def surcharge(data: bytes) -> int:
@@ -180,7 +186,8 @@ def ml_precompile(verifier: Judge = judge) -> Precompile:
             return 0
         call = _replay_call(static, argument)
         try:
-            return verifier.replay_gas(call) - verifier.intake_gas(len(argument))
+            paid = verifier.intake_gas(len(argument), _first_bytes(data))
+            return verifier.replay_gas(call) - paid
         except Malformed as error:
             raise PrecompileRevert(str(error)) from error
 

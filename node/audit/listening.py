@@ -29,9 +29,9 @@ class Listener:
         """As `judge.admit`."""
         return judge.admit(program, records)
 
-    def intake_gas(self, witness_size: int) -> int:
+    def intake_gas(self, witness_size: int, head: bytes) -> int:
         """As `judge.intake_gas`."""
-        return judge.intake_gas(witness_size)
+        return judge.intake_gas(witness_size, head)
 
     def replay_gas(self, call: judge.ReplayCall) -> int:
         """As `judge.replay_gas`."""

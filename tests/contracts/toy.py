@@ -81,7 +81,7 @@ class ToyJudge:
             raise MalformedProgram("expected a program that this judge admits")
         return self.admission
 
-    def intake_gas(self, witness_size: int) -> int:
+    def intake_gas(self, witness_size: int, _head: bytes = b"") -> int:
         return 15_000 + 2 * witness_size
 
     def replay_gas(self, call: ReplayCall) -> int:

@@ -201,8 +201,18 @@ def test_admission_bounds_every_replay(name: str) -> None:
     for step in range(5):
         call = honest_call(name, step)
         assert len(call.witness) <= admission.witness_bytes
-        assert judge.intake_gas(len(call.witness)) < replay_gas(call)
+        assert judge.intake_gas(len(call.witness), call.witness) < replay_gas(call)
         assert replay_gas(call) <= admission.replay_gas
+
+
+def test_a_claimed_program_is_paid_before_it_is_decoded() -> None:
+    honest = honest_call("mlp", 1).witness
+    size = len(honest)
+    paid = judge.intake_gas(size, honest[:5])
+    assert paid == judge.intake_gas(size, honest)
+    assert judge.intake_gas(size, b"\0\xff\xff\xff\xff") > paid
+    assert judge.intake_gas(size, b"\0\0\0\0\0") < paid
+    assert judge.intake_gas(size, b"\0\0") == judge.intake_gas(size, b"\1" * 5)
 
 
 def test_admission_figures_are_deterministic(vectors: Vectors) -> None:

@@ -59,7 +59,7 @@ class FakeJudge:
         self._answer((program, records))
         return judge.Admission(b"\7" * 32, 10, 20, 30, 40)
 
-    def intake_gas(self, witness_size: int) -> int:
+    def intake_gas(self, witness_size: int, _head: bytes = b"") -> int:
         return 2_000 + witness_size
 
     def replay_gas(self, call: judge.ReplayCall) -> int:
