@@ -54,8 +54,16 @@ def tile_shape(shape: tuple[int, ...], tile: int) -> tuple[int, int]:
     return min(TILE, rows - top), min(TILE, columns - left)
 
 
+_HASHERS = {
+    context: blake3(derive_key_context=context)
+    for context in (TILE_CONTEXT, NODE_CONTEXT, ROOT_CONTEXT)
+}
+
+
 def _hash(data: bytes | memoryview, context: str) -> bytes:
-    return blake3(data, derive_key_context=context).digest()
+    hasher = _HASHERS[context].copy()  # a copy skips hashing the context again
+    hasher.update(data)
+    return hasher.digest()
 
 
 def tile_hashes(array: Array) -> list[bytes]:
