@@ -1,16 +1,25 @@
 """The store, the server and the client against honest and hostile sources."""
 
 import hashlib
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler
+from ipaddress import IPv4Address
 from pathlib import Path
+from socketserver import BaseRequestHandler, TCPServer
 
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from typing_extensions import override
 
+from lockstep.artifacts import fetch
 from lockstep.artifacts.fetch import Fetcher
 from lockstep.artifacts.kinds import Expected, Kind
 from lockstep.artifacts.server import Server, resumed
@@ -167,8 +176,37 @@ def redirects(handler: BaseHTTPRequestHandler) -> None:
     headers(handler, 302, Location="http://127.0.0.1:1/elsewhere")
 
 
+def says(raw: bytes) -> Answer:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(raw)
+
+    return answer
+
+
+def redirects_without_end(handler: BaseHTTPRequestHandler) -> None:
+    redirects(handler)
+    while True:
+        handler.wfile.write(bytes(1 << 16))
+
+
 @contextmanager
-def source(answer: Answer) -> Iterator[str]:
+def listening(
+    handler: type[BaseRequestHandler], tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
+    with TCPServer(("127.0.0.1", 0), handler) as running:
+        if tls is not None:
+            running.socket = tls.wrap_socket(running.socket, server_side=True)
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"127.0.0.1:{running.server_address[1]}"
+        finally:
+            running.shutdown()
+            thread.join()
+
+
+@contextmanager
+def source(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """A source that answers every request by `answer`."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -181,14 +219,28 @@ def source(answer: Answer) -> Iterator[str]:
         @override
         def log_message(self, *arguments: object) -> None: ...
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as listening:
-        thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.server_port}"
-        finally:
-            listening.shutdown()
-            thread.join()
+    with listening(Handler, tls) as address:
+        yield f"http{'s' if tls else ''}://{address}"
+
+
+@contextmanager
+def dripping(start: bytes, drip: bytes) -> Iterator[str]:
+    """The address of a source that sends `start`, then `drip` until we hang up."""
+
+    class Handler(BaseRequestHandler):
+        @override
+        def handle(self) -> None:
+            self.request.sendall(start)
+            self.request.settimeout(0.01)
+            connected = True
+            while connected:
+                try:
+                    connected = bool(self.request.recv(1 << 16))
+                except TimeoutError:
+                    self.request.sendall(drip)
+
+    with listening(Handler) as address:
+        yield address
 
 
 HOSTILE: dict[str, tuple[Answer, type[ArtifactError]]] = {
@@ -205,6 +257,33 @@ HOSTILE: dict[str, tuple[Answer, type[ArtifactError]]] = {
     "fails": (lambda handler: headers(handler, 500), NotServed),
     "has nothing": (lambda handler: headers(handler, 404), NotServed),
     "compresses": (sends(b"\x1f\x8b", Content_Encoding="gzip"), NotServed),
+    "announces more digits than int() reads": (
+        sends(b"", Content_Length="9" * 5000),
+        SourceUnreachable,
+    ),
+    "announces as many digits beside chunks": (
+        sends(b"", Content_Length="9" * 5000, Transfer_Encoding="chunked"),
+        SourceUnreachable,
+    ),
+    "sends a negative chunk": (
+        says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nabc"),
+        SourceUnreachable,
+    ),
+    "redirects to no address": (
+        lambda handler: headers(handler, 302, Location="http://[::"),
+        Redirected,
+    ),
+    "redirects without end": (redirects_without_end, Redirected),
+    "has a head that the e-mail parser chokes on": (
+        sends(DATA[::-1], Content_Type="multipart/mixed; boundary*=a; boundary*0=b"),
+        RootMismatch,
+    ),
+    "sends a head without end": (
+        says(b"HTTP/1.1 200 OK\r\nX: " + bytes(1 << 20)),
+        SourceUnreachable,
+    ),
+    "speaks no HTTP": (says(b"garbage\r\n\r\n"), SourceUnreachable),
+    "says nothing": (says(b""), SourceUnreachable),
 }
 
 
@@ -216,13 +295,130 @@ def test_a_hostile_source_is_refused_by_name(fetcher: Fetcher, case: str) -> Non
         fetcher.fetch_from(expected(), url)
 
 
+OK = b"HTTP/1.1 200 OK\r\n"
+SLOW: dict[str, tuple[str, bytes, bytes]] = {
+    "silence": ("http", b"", b""),
+    "the status line": ("http", b"HTTP/1.1 200 ", b"O"),
+    "a header": ("http", OK + b"X: ", b"x"),
+    "headers": ("http", OK, b"X: x\r\n"),
+    "answers before the answer": ("http", b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "the body": ("http", OK + b"Content-Length: 2304\r\n\r\n", b"x"),
+    "the body after a burst": (
+        "http",
+        OK + b"Content-Length: 2304\r\n\r\n" + DATA[:1000],
+        b"x",
+    ),
+    "a chunk size": ("http", OK + b"Transfer-Encoding: chunked\r\n\r\n1", b"0"),
+    "chunk extensions": (
+        "http",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n900;",
+        b"x",
+    ),
+    "trailers": (
+        "http",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n",
+        b"X: x\r\n",
+    ),
+    "the handshake": ("https", b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc", b"x"),
+}
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("case", SLOW)
+def test_a_source_that_drips_is_cut_off(
+    fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    monkeypatch.setattr(fetch, "_GRACE_SECONDS", 0.15)
+    scheme, start, drip = SLOW[case]
+    with (
+        dripping(start, drip) as address,
+        pytest.raises(SourceUnreachable, match="TimeoutError"),
+    ):
+        fetcher.fetch_from(expected(), f"{scheme}://{address}")
+
+
+@pytest.mark.network
+def test_a_secured_source_is_believed_only_with_a_known_certificate(
+    fetcher: Fetcher, tmp_path: Path
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]),
+            critical=False,
+        )
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path / "pem"
+    pem.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    theirs.load_cert_chain(pem)
+    with source(sends(DATA), theirs) as url:
+        with pytest.raises(SourceUnreachable, match="SSLCertVerificationError"):
+            fetcher.fetch_from(expected(), url)
+        fetcher._tls.load_verify_locations(pem)
+        assert fetcher.fetch_from(expected(), url) == DATA
+
+
+def test_time_is_earned_by_bytes_and_saved_up_to_the_grace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(fetch, "monotonic", lambda: now)
+    monkeypatch.setattr(fetch, "_GRACE_SECONDS", 30)
+    monkeypatch.setattr(fetch, "_SLOWEST_BYTES_PER_SECOND", 100)
+    pace = fetch._Pace()
+    pace.earn(1 << 30)
+    assert pace.left() == 30
+    now = 29.0
+    pace.earn(500)
+    assert pace.left() == 6
+    now = 35.0
+    with pytest.raises(TimeoutError):
+        pace.left()
+
+
+@pytest.mark.network
+def test_a_name_with_many_silent_addresses_is_given_up(
+    fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    def silent(_address: object, seconds: float) -> None:
+        nonlocal asked
+        asked += 1
+        threading.Event().wait(min(seconds, 0.05))
+        raise TimeoutError
+
+    found = [(0, 0, 0, "", ("192.0.2.1", 80))] * 1000
+    monkeypatch.setattr(fetch, "_GRACE_SECONDS", 0.15)
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr("socket.create_connection", silent)
+    with pytest.raises(SourceUnreachable, match="TimeoutError"):
+        fetcher.fetch_from(expected(), "http://many.example")
+    assert asked <= 4
+
+
 @pytest.mark.network
 def test_the_next_source_is_asked(
     store: Store, server: Server, fetcher: Fetcher
 ) -> None:
     store.put(Kind.DATA, ROOT, DATA)
-    with source(redirects) as hostile:
-        assert fetcher.fetch(expected(), [hostile, "", server.url]) == DATA
+    with source(redirects) as one, source(HOSTILE["sends a negative chunk"][0]) as two:
+        assert fetcher.fetch(expected(), [one, "", two, server.url]) == DATA
 
 
 @pytest.mark.network
