@@ -208,19 +208,30 @@ class Localnet:
 
     def __enter__(self) -> Self:
         """Start the node and wait until it answers."""
-        arguments = ["devnet", "--json", "--port", "0", *self._options]
-        arguments += ["--data-dir", str(self.database)]
-        # What the node prints is not part of the actors' story, so nobody hears it.
-        self.node = Process("node", arguments, self.directory / "node-log")
-        try:
-            ready = self.node.wait_for("ready", _START_SECONDS)
-        except LocalnetError:
-            self.node.kill()
-            raise
+        ready = self._start_node("0")
         self.url = str(ready["rpc"])
         funded = cast("Sequence[Mapping[str, str]]", ready["accounts"])
         self.accounts = [Account(one["address"], one["private_key"]) for one in funded]
         return self
+
+    def kill_node(self) -> None:
+        """Kill the node at once, as a crash would."""
+        self.node.kill()
+
+    def restart_node(self) -> None:
+        """Start the node again on its data and its port."""
+        self._start_node(self.url.rpartition(":")[2])
+
+    def _start_node(self, port: str) -> Line:
+        arguments = ["devnet", "--json", "--port", port, *self._options]
+        arguments += ["--data-dir", str(self.database)]
+        # What the node prints is not part of the actors' story, so nobody hears it.
+        self.node = Process("node", arguments, self.directory / "node-log")
+        try:
+            return self.node.wait_for("ready", _START_SECONDS)
+        except LocalnetError:
+            self.node.kill()
+            raise
 
     def __exit__(self, *_: object) -> None:
         """Stop all actors, then the node."""

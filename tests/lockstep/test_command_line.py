@@ -87,7 +87,10 @@ def test_an_unusable_option_is_named(
     assert said in refusal("solver", "run", "-d", str(tmp_path), *options)
 
 
-def test_a_configuration_file_gives_values_that_flags_override(tmp_path: Path) -> None:
+def test_a_configuration_file_gives_values_that_flags_override(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     config = tmp_path / "solver.toml"
     config.write_text('rpc = "http://127.0.0.1:1"\ndirectory = "elsewhere"\n')
     said = refusal("solver", "run", "--config", str(config), "-d", str(tmp_path))

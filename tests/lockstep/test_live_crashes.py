@@ -122,6 +122,25 @@ def test_a_whistleblower_killed_in_a_dispute_still_convicts(running: Live) -> No
     assert cheater.stop() == 0
 
 
+def test_a_node_killed_in_a_dispute_loses_nothing(running: Live) -> None:
+    """The node dies after each move of the whistleblower, who only sees it silent."""
+    creator, who = running.rich(), running.rich()
+    whistleblower = running.whistleblower("witness", who, "--creator", creator.address)
+    job = running.post(creator, work(40))
+    cheater = running.solver(
+        f"solver-{job}", running.rich(), creator, "--cheat", "withhold-leaves@21"
+    )
+    for moment in ("challenged", "revealed", "descended", "judged"):
+        whistleblower.wait_for(moment, WAIT, job=job)
+        running.net.kill_node()
+        running.net.restart_node()
+    whistleblower.wait_for("claimed", WAIT, job=job)
+    assert running.market.job(job).state is JobState.SLASHED
+    running.net.check()
+    assert whistleblower.stop() == 0
+    assert cheater.stop() == 0
+
+
 def test_a_solver_killed_in_training_commits_the_same_root(running: Live) -> None:
     creator, who = running.rich(), running.rich()
     long = work(30_000, 500)
