@@ -119,6 +119,10 @@ class Market:
         """Whether `finalise` would be accepted now."""
         return self._connection.accepts(_NAME, "finalise", job_id)
 
+    def can_expire(self, job_id: int) -> bool:
+        """Whether `expire` would be accepted now."""
+        return self._connection.accepts(_NAME, "expire", job_id)
+
     def expire(self, job_id: int) -> Receipt:
         """End an assignment whose deadline has passed."""
         return self._connection.send(_NAME, "expire", job_id)

@@ -6,6 +6,7 @@ job.wait()
 job.load_into(model)
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -26,7 +27,13 @@ from lockstep.client.history import History
 from lockstep.client.market import Market
 from lockstep.client.views import Job, JobState, JobTerms
 from lockstep.creator.spec import JobSpec, Prepared, Terms, prepare, tokens
-from lockstep.errors import ChainError, JobRefused
+from lockstep.errors import (
+    ArtifactUnavailable,
+    ChainError,
+    ContractReverted,
+    JobRefused,
+    NodeUnreachable,
+)
 from lockstep.intake import Intake
 from lockstep.weights import Module, load_into, save, weights
 from ml_verifier.program import Program
@@ -37,6 +44,8 @@ __all__ = ["DEFAULT_URL", "Chain", "NoResult", "PostedJob", "connect", "job_term
 DEFAULT_URL = "http://127.0.0.1:8545"
 _DIRECTORY = Path("~/.lockstep/creator")
 _POLL_SECONDS = 0.5
+_KEEP_SECONDS = 5.0  # between attempts to fetch a result early
+_NODE_PATIENCE_SECONDS = 120.0
 
 
 class NoResult(ChainError):
@@ -192,6 +201,7 @@ class PostedJob:
         self.chain = chain
         self.id = job_id
         self.receipt = receipt
+        self._keep_at = 0.0
 
     def view(self) -> Job:
         """The job as it stands now."""
@@ -231,16 +241,60 @@ class PostedJob:
         deadline = None if seconds is None else time.monotonic() + seconds
         with Progress(self.id, shown=progress) as line:
             while True:
-                job = self.view()
+                job = self._patient_view()
                 line.update(job, self.chain.connection)
                 if job.state >= until or job.state.is_end:
                     return job.state
+                self._see_to(job)
                 if deadline is not None and time.monotonic() > deadline:
                     raise NoResult(
                         f"job {self.id} is {job.state.name.lower()} after {seconds} s, "
                         f"not {until.name.lower()}"
                     )
                 time.sleep(_POLL_SECONDS)
+
+    def _patient_view(self) -> Job:
+        """The job; a node that restarts is waited for, one that is gone is not."""
+        patience = time.monotonic() + _NODE_PATIENCE_SECONDS
+        while True:
+            try:
+                return self.view()
+            except NodeUnreachable:
+                if time.monotonic() > patience:
+                    raise
+                time.sleep(_POLL_SECONDS)
+
+    def _see_to(self, job: Job) -> None:
+        """Do what a creator should while its job is under way."""
+        if job.state is JobState.ASSIGNED and self.chain.connection.account:
+            self.expire()
+        if job.state is JobState.COMMITTED and time.monotonic() >= self._keep_at:
+            self._keep_at = time.monotonic() + _KEEP_SECONDS
+            self._keep_result()
+
+    def _keep_result(self) -> None:
+        """Fetch the result while withholding it can still be punished."""
+        try:
+            state = self.final_state()
+        except (ArtifactUnavailable, NoResult):
+            return  # tried again; whoever needs it in the end is told
+        self.chain.store.put(Kind.STATE, state.root, state.to_bytes())
+        self._keep_at = math.inf
+
+    def expire(self) -> bool:
+        """End the assignment of a solver that missed the deadline, if it did.
+
+        Returns:
+            Whether this call ended it; the refund waits to be withdrawn.
+        """
+        market = self.chain.market
+        if not market.can_expire(self.id):
+            return False
+        try:
+            market.expire(self.id)
+        except ContractReverted:
+            return False  # somebody else was faster
+        return True
 
     def final_state(self) -> State:
         """What was trained, verified against the root on the chain.
@@ -307,9 +361,15 @@ class PostedJob:
 
     def withdraw(self) -> int:
         """Fetch refunds that the market owes to the creator; returns wei."""
-        owed = self.chain.market.credit(self.chain.connection.address)
+        market, address = self.chain.market, self.chain.connection.address
+        owed = market.credit(address)
         if owed:
-            self.chain.market.withdraw()
+            try:
+                market.withdraw()
+            except ContractReverted:
+                if market.credit(address):
+                    raise
+                return 0  # another process of this account was faster
         return owed
 
 

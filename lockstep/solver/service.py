@@ -231,6 +231,10 @@ class Solver:
             )
         except ContractReverted as error:
             self._tell(job.id, "not committed", reason=error.reason)
+            if kit.market.can_expire(job.id):
+                # Late: the penalty is due; the rest of the stake need not stay locked.
+                kit.market.expire(job.id)
+                self._tell(job.id, "expired")
             return Status.WAITING
         kit.report(
             "committed",

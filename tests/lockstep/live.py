@@ -47,7 +47,13 @@ class Live:
         self.bank.transfer(made.address, tokens(amount))
         return Account(made.address, made.key.hex())
 
-    def post(self, creator: Account, work: Work, stake: int = 2) -> int:
+    def post(
+        self,
+        creator: Account,
+        work: Work,
+        stake: int = 2,
+        training_ticks: int = 2_000,
+    ) -> int:
         """Offer a job at one token; returns its id."""
         program, dataset = work.program, work.dataset
         self._store.put(Kind.PROGRAM, program.root, program.encoded)
@@ -62,7 +68,7 @@ class Live:
             floor_price=tokens(1),
             maximum_price=tokens(1),
             auction_ticks=1,
-            training_ticks=2_000,
+            training_ticks=training_ticks,
             stake=tokens(stake),
             reopen=False,
         )

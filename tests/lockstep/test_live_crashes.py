@@ -7,6 +7,8 @@ import pytest
 
 from lockstep.client.disputes import Disputes, seal
 from lockstep.client.views import WITHHELD, ChallengeStatus, DemandStatus, JobState
+from lockstep.creator.chain import Chain
+from lockstep.creator.spec import tokens
 from lockstep.localnet import Account
 from ml_verifier.commitment import open_tile
 from ml_verifier.session import initial_state
@@ -156,3 +158,17 @@ def test_a_solver_killed_in_training_commits_the_same_root(running: Live) -> Non
     assert not verifier.events("segment differs", job=job)
     solver.stop()
     verifier.stop()
+
+
+def test_a_late_solver_is_expired_and_the_creator_refunded(running: Live) -> None:
+    """The solver dies after taking the job; the waiting creator ends the wait."""
+    creator = running.rich()
+    job = running.post(creator, work(30_000, 500), training_ticks=25)
+    solver = running.solver(f"late-{job}", running.rich(), creator)
+    solver.wait_for("taken", WAIT, job=job)
+    solver.kill()
+    chain = Chain(running.connection(creator), running.net.directory / f"c{job}")
+    posted = chain.job(job)
+    assert posted.wait(seconds=WAIT, progress=False) is JobState.EXPIRED
+    assert posted.withdraw() >= tokens(1)
+    assert posted.withdraw() == 0
