@@ -14,15 +14,26 @@ from node.errors import NodeError
 EventNames = Mapping[tuple[bytes, bytes], str]
 
 _SHOWN_BYTES = 96
+_WORD = 32
 
 
-def _shown(value: object) -> str:
+def _shown(value: object, start: int = 0) -> str:
+    """Print a value; of long bytes, a piece that begins at ``start``."""
     if not isinstance(value, bytes):
         return str(value)
-    text = "0x" + value.hex()
-    if len(value) > _SHOWN_BYTES:
-        return f"{text[: 2 * _SHOWN_BYTES]}... ({len(value)} bytes)"
-    return text
+    if len(value) <= _SHOWN_BYTES:
+        return "0x" + value.hex()
+    piece = value[start : start + _SHOWN_BYTES].hex()
+    return f"0x{piece}... (from byte {start} of {len(value)})"
+
+
+def _first_difference(a: object, b: object) -> int:
+    """The word in which two long byte strings first differ; 0 if they are none."""
+    if not (isinstance(a, bytes) and isinstance(b, bytes)):
+        return 0
+    pairs = zip(a, b, strict=False)
+    same = next((i for i, (x, y) in enumerate(pairs) if x != y), min(len(a), len(b)))
+    return same - same % _WORD
 
 
 class AuditMismatch(NodeError):
@@ -48,8 +59,9 @@ class AuditMismatch(NodeError):
         self.block = block
         self.transaction = transaction
         self.field = field
-        self.expected = _shown(expected)
-        self.got = _shown(got)
+        start = _first_difference(expected, got)
+        self.expected = _shown(expected, start)
+        self.got = _shown(got, start)
         place = "database" if block is None else f"block {block}"
         if transaction is not None:
             place += f", transaction {transaction}"

@@ -359,3 +359,11 @@ def test_disagreement_of_kernels_and_oracle_is_found(
     with pytest.raises(AuditMismatch, match=expected):
         audit(stored(judged), use_oracle=True)
     audit(stored(judged))
+
+
+def test_long_values_are_shown_where_they_differ() -> None:
+    stored = bytearray(bytes(range(256)) * 3)
+    stored[700] ^= 1
+    error = AuditMismatch(4, "log 0 data", bytes(range(256)) * 3, bytes(stored))
+    assert error.expected != error.got
+    assert "from byte 672 of 768" in error.got
