@@ -11,17 +11,17 @@ from tests.lockstep.workload import work
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
-STEP, WAIT = 13, 60.0
+STEP, WAIT = 13, 120.0
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     with live(
         tmp_path_factory.mktemp("cheats"),
-        challenge_window=40,
-        reveal_window=10,
-        move_clock=15,
-        demand_clock=15,
+        challenge_window=80,  # blocks of 0.2 s, on machines that are busy
+        reveal_window=20,
+        move_clock=40,
+        demand_clock=40,
     ) as found:
         yield found
 
