@@ -43,11 +43,6 @@ class Narrator:
         self._console = console
         self._names = names
         self._began = time.monotonic()
-        self._jobs: dict[int, str] = {}
-
-    def name_job(self, job_id: int, name: str) -> None:
-        """Call a job by a name from now on."""
-        self._jobs[job_id] = name
 
     def elapsed(self) -> float:
         """Seconds since the start."""
