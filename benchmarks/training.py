@@ -105,7 +105,7 @@ def _verification(case: Case) -> Iterator[Figure]:
     witness = decode_witness(call.witness, SEED, RECORDS, call.position)
 
     def kernels_of_a_replay() -> None:
-        engine.step(case.session.dataset.columns, witness.indices)
+        engine.step(case.session.dataset.columns, witness.indices, SEED, call.position)
 
     engine = Engine(case.session.program)
     engine.load(witness.state.tensors)

@@ -20,7 +20,7 @@ from blake3 import blake3
 from ml_verifier import merkle
 from ml_verifier.errors import MalformedOpening
 from ml_verifier.merkle import Purpose, Tree
-from ml_verifier.types import MAX_ELEMENTS, MAX_RANK, DType, TensorType
+from ml_verifier.types import MAX_ELEMENTS, MAX_RANK, DType, TensorType, dtype_of
 
 TILE = 64
 TILE_CONTEXT = "Lockstep 1 tensor tile"
@@ -107,8 +107,7 @@ def _encode_type(type_: TensorType) -> bytes:
 
 
 def _type_of(array: Array) -> TensorType:
-    dtype = DType.F32 if array.dtype == DType.F32.numpy else DType.I64
-    return TensorType(dtype, array.shape)
+    return TensorType(dtype_of(array.dtype), array.shape)
 
 
 def tensor_root(array: Array) -> bytes:

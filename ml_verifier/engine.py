@@ -15,7 +15,10 @@ from ml_verifier import kernels
 from ml_verifier.commitment import Array, Indices
 from ml_verifier.operators import AttributeValue
 from ml_verifier.program import Node, Program
-from ml_verifier.types import TensorType
+from ml_verifier.types import TensorType, i64
+
+FACTS = ("seed", "step")  # operators whose output the engine knows
+UNBOUND = {"reshape", *FACTS}  # operators that no backend computes here
 
 
 class Backend(Protocol):
@@ -70,11 +73,13 @@ class Layout:
             if value >= inputs and value not in kept:
                 expiring.setdefault(position, []).append(value)
         for position, node in enumerate(program.nodes):
-            if node.operator.name != "reshape":
+            if node.operator.name not in UNBOUND:
                 for value in _outputs(program, position):
                     if value not in self.direct:
                         self._take_buffer(value, program.types[value].nbytes, free)
             for value in expiring.get(position, ()):
+                if value not in self.buffer:
+                    continue
                 free.setdefault(program.types[value].nbytes, []).append(
                     self.buffer[value]
                 )
@@ -136,6 +141,7 @@ class Engine:
         self._states = [[_buffer(s.type) for s in program.slots] for _ in range(2)]
         self._layout = layout_of(program)
         self._pool = [np.empty(size, np.uint8) for size in self._layout.sizes]
+        self._facts = {name: _buffer(i64()) for name in FACTS}
         self._calls: list[list[Callable[[], int]] | None] = [None, None]
         self._side = 0
 
@@ -148,14 +154,16 @@ class Engine:
         for position, node in enumerate(program.nodes):
             for value in _outputs(program, position):
                 type_ = program.types[value]
-                if value in layout.direct:
+                if node.operator.name in FACTS:
+                    values.append(self._facts[node.operator.name])
+                elif value in layout.direct:
                     values.append(target[layout.direct[value]])
                 elif layout.root[value] != value:
                     values.append(values[layout.root[value]].reshape(type_.shape))
                 else:
                     raw = self._pool[layout.buffer[value]]
                     values.append(raw.view(type_.dtype.numpy).reshape(type_.shape))
-            if node.operator.name != "reshape":
+            if node.operator.name not in UNBOUND:
                 outputs = [values[v] for v in _outputs(program, position)]
                 inputs = [values[v] for v in node.inputs]
                 calls.append(
@@ -178,14 +186,28 @@ class Engine:
         for buffer, tensor in zip(self._states[self._side], tensors, strict=True):
             np.copyto(buffer, tensor, casting="no")
 
-    def step(self, columns: Sequence[Array], indices: Sequence[int] | Indices) -> bool:
+    def step(
+        self,
+        columns: Sequence[Array],
+        indices: Sequence[int] | Indices,
+        seed: int,
+        position: int,
+    ) -> bool:
         """Take one step on records ``indices`` of ``columns``.
+
+        Args:
+            columns: One array per field, [records, ...].
+            indices: The record of each place in the batch.
+            seed: The job's seed; with ``position`` it is all the randomness there is.
+            position: Steps taken before this one.
 
         Returns:
             Whether the state advanced; otherwise it trapped and is unchanged.
         """
         for buffer, column in zip(self._fields, columns, strict=True):
             np.take(column, indices, axis=0, out=buffer, mode="clip")
+        self._facts["seed"][...] = np.uint64(seed).astype(np.int64)
+        self._facts["step"][...] = position
         calls = self._calls[self._side]
         if calls is None:
             calls = self._calls[self._side] = self._bind(self._side)

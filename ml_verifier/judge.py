@@ -21,7 +21,7 @@ from ml_verifier.engine import Backend, Engine, peak_memory
 from ml_verifier.errors import Malformed, MalformedProgram, MalformedWitness
 from ml_verifier.kernels import KernelError
 from ml_verifier.merkle import MAX_DEPTH, depth
-from ml_verifier.program import MAX_PROGRAM_BYTES, Program, decode_program
+from ml_verifier.program import MAX_POSTED_BYTES, Program, decode_program
 from ml_verifier.state import State
 from ml_verifier.witness import (
     HEAD,
@@ -47,6 +47,7 @@ __all__ = [
     "verify_opening",
 ]
 
+MAX_PROGRAM_BYTES = MAX_POSTED_BYTES
 MAX_WITNESS_BYTES = 262_144
 MAX_PEAK_MEMORY = 1 << 28
 MAX_RECORDS = 1 << 40
@@ -192,6 +193,10 @@ def admit(program: bytes, records: int) -> Admission:
     """
     if not 0 < records <= MAX_RECORDS:
         raise MalformedProgram(f"expected 1..{MAX_RECORDS} records, got {records}")
+    if len(program) > MAX_PROGRAM_BYTES:
+        raise MalformedProgram(
+            f"expected at most {MAX_PROGRAM_BYTES} bytes in a job, got {len(program)}"
+        )
     decoded = decode_program(program)
     memory = peak_memory(decoded)
     if memory > MAX_PEAK_MEMORY:
@@ -238,7 +243,7 @@ def replay(
     try:
         engine = Engine(program, backend)
         engine.load(witness.state.tensors)
-        advanced = engine.step(columns, places)
+        advanced = engine.step(columns, places, call.seed, call.position)
     except KernelError as error:  # a refusal by shape alone: the same everywhere
         raise MalformedProgram(f"no kernel for this program: {error}") from error
     if advanced:

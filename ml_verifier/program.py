@@ -21,6 +21,7 @@ from typing import TypeAlias
 from ml_verifier.errors import MalformedProgram
 from ml_verifier.operators import (
     BY_CODE,
+    VARIADIC,
     AttributeKind,
     AttributeValue,
     Operator,
@@ -31,12 +32,13 @@ from ml_verifier.types import MAX_ELEMENTS, MAX_RANK, DType, TensorType, f32
 
 MAGIC = b"LSTP"
 NUMERICS_VERSION = 1
-MAX_PROGRAM_BYTES = 65_536
-MAX_NODES = 4_096
-MAX_SLOTS = 1_024
+MAX_PROGRAM_BYTES = 1 << 20
+MAX_POSTED_BYTES = 65_536  # of a program that is posted as a job (JobMarket.vy)
+MAX_NODES = 16_384
+MAX_SLOTS = 4_096
 MAX_FIELDS = 16
 MAX_RECORD_BYTES = 16_384  # a demanded record must fit one transaction's answer
-MAX_VALUE_BYTES = 1 << 30  # all values of a step together
+MAX_VALUE_BYTES = 1 << 44  # all values of a step together
 MAX_FLOAT32 = (2 - 2**-23) * 2.0**127
 LOSS = "loss"
 
@@ -210,9 +212,7 @@ def _check_interface(
     names = [s.name for s in slots] + [f.name for f in fields]
     if len(set(names)) != len(names):
         raise MalformedProgram("expected every slot and field to have its own name")
-    for slot in slots:
-        if slot.type.dtype is not DType.F32:
-            raise MalformedProgram(f"slot {slot.name}: expected f32, got {slot.type}")
+    _check_dtypes(slots, fields)
     record = sum(f.type.nbytes for f in fields)
     if record > MAX_RECORD_BYTES:
         raise MalformedProgram(
@@ -224,6 +224,19 @@ def _check_interface(
             raise MalformedProgram(f"expected printable ASCII names, got {item.name!r}")
         if not 0 < item.type.size <= MAX_ELEMENTS:
             raise MalformedProgram(f"{item.name}: unusable type {item.type}")
+
+
+def _check_dtypes(slots: tuple[Slot, ...], fields: tuple[Field, ...]) -> None:
+    for slot in slots:
+        if slot.type.dtype not in {DType.F32, DType.BF16}:
+            raise MalformedProgram(
+                f"slot {slot.name}: expected f32 or bf16, got {slot.type}"
+            )
+    for field in fields:
+        if field.type.dtype is DType.BOOL:  # a byte of a record may be any number
+            raise MalformedProgram(
+                f"field {field.name}: expected f32, i64 or bf16, got {field.type}"
+            )
 
 
 def _check_initialiser(slot: Slot) -> None:
@@ -259,6 +272,8 @@ def _encode(program: Program) -> bytes:
         out += _encode_interface(field.name, field.type)
     for node in program.nodes:
         out.append(node.operator.code)
+        if node.operator.arity == VARIADIC:
+            out.append(len(node.inputs))
         out += struct.pack(f">{len(node.inputs)}H", *node.inputs)
         for name, kind in node.operator.attributes:
             out += _encode_attribute(kind, node.attributes[name])
@@ -278,6 +293,9 @@ def _encode_attribute(kind: AttributeKind, value: AttributeValue) -> bytes:
     if kind == "ints":
         assert isinstance(value, tuple)  # noqa: S101 - build() has checked kinds
         return struct.pack(f">B{len(value)}I", len(value), *value)
+    if kind == "bytes":
+        assert isinstance(value, bytes)  # noqa: S101 - likewise
+        return struct.pack(">I", len(value)) + value
     return struct.pack(">I" if kind == "int" else ">f", value)
 
 
@@ -329,6 +347,8 @@ class _Reader:
             return self.float()
         if kind == "int":
             return self.take("I")[0]
+        if kind == "bytes":
+            return self.bytes(self.take("I")[0])
         (count,) = self.take("B")
         if count > MAX_RANK:
             raise MalformedProgram(f"expected at most {MAX_RANK} numbers, got {count}")
@@ -389,6 +409,7 @@ def _decode_node(reader: _Reader, position: int) -> Node:
     operator = BY_CODE.get(code)
     if operator is None:
         raise MalformedProgram(f"node {position}: unknown operator {code}")
-    inputs = reader.take(f"{operator.arity}H")
+    arity = reader.take("B")[0] if operator.arity == VARIADIC else operator.arity
+    inputs = reader.take(f"{arity}H")
     attributes = {name: reader.attribute(kind) for name, kind in operator.attributes}
     return Node(operator, inputs, attributes)

@@ -99,7 +99,9 @@ class Session:
         """Take one step; total: a step without a finite result traps."""
         if not self._trap:
             indices = self._batches[self._position]
-            if not self._engine.step(self.dataset.columns, indices):
+            if not self._engine.step(
+                self.dataset.columns, indices, self.seed, self._position
+            ):
                 self._trap = Trap(self._position + 1, self.root())
         self._position += 1
 

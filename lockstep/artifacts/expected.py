@@ -8,7 +8,7 @@ from ml_verifier import merkle
 from ml_verifier.commitment import Opening, state_tree, verify_opening
 from ml_verifier.data import Dataset
 from ml_verifier.errors import Malformed
-from ml_verifier.program import MAX_PROGRAM_BYTES, Program, program_root
+from ml_verifier.program import MAX_POSTED_BYTES, Program, program_root
 from ml_verifier.state import State, state_from_bytes
 from ml_verifier.trajectory import Trajectory, leaf_count
 from ml_verifier.types import f32
@@ -35,7 +35,7 @@ def program(root: bytes) -> Expected:
         Kind.PROGRAM,
         root,
         1,
-        MAX_PROGRAM_BYTES,
+        MAX_POSTED_BYTES,
         lambda found: program_root(found) == root,
     )
 

@@ -35,9 +35,6 @@ class Value:
     transposed: bool = False
 
 
-UNUSED = Value(-1)  # torch hands it from one call to another; no rule reads it
-
-
 @dataclass(frozen=True, slots=True)
 class Result:
     """What the traced step yields, as value numbers."""
@@ -352,12 +349,23 @@ def _last_axis(low: Lowering, operand: object, axis: int) -> None:
 
 def _nll_loss(low: Lowering, _: Node, a: Sequence[Any]) -> Operand:
     _plain_nll(a[2], a[3])
-    return low.add("nll_loss", a[0], a[1]), UNUSED
+    loss = low.add("nll_loss", a[0], a[1], ignore=_ignored(a[4]))
+    return loss, Value(loss.number + 1)
+
+
+def _ignored(target: int) -> int:
+    """A target as the attribute holds it: 32 bits in two's complement."""
+    return target % 2**32
 
 
 def _nll_loss_backward(low: Lowering, _: Node, a: Sequence[Any]) -> Operand:
     _plain_nll(a[3], a[4])
-    return low.add("nll_loss_backward", a[0], a[2], classes=low.shape(a[1])[1])
+    return low.add(
+        "nll_loss_backward",
+        *(a[0], a[2], a[6]),
+        classes=low.shape(a[1])[1],
+        ignore=_ignored(a[5]),
+    )
 
 
 def _plain_nll(weight: object, reduction: int) -> None:

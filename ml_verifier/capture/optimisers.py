@@ -100,6 +100,7 @@ class OptimiserState:
     ) -> dict[str, int]:
         """Append the update; return the next value of every slot it changes."""
         updated: dict[str, int] = {}
+        factor = builder.constant(1.0)
         for number, (group, names) in enumerate(self._groups):
             corrections: list[int] = []
             for correction, index in self._recipe.corrections:
@@ -116,6 +117,7 @@ class OptimiserState:
                     group,
                     [slots[name], gradients[name], *(slots[m] for m in moments)],
                     corrections,
+                    factor,
                 )
                 for offset, slot in enumerate((name, *moments)):
                     updated[slot] = first + offset
@@ -123,13 +125,18 @@ class OptimiserState:
 
 
 def _update(
-    builder: Builder, group: Group, tensors: Sequence[int], corrections: Sequence[int]
+    builder: Builder,
+    group: Group,
+    tensors: Sequence[int],
+    corrections: Sequence[int],
+    factor: int,
 ) -> int:
     add: Callable[..., int] = builder.add
     if not corrections:
         return add(
             "sgd",
             *tensors,
+            factor,
             lr=float(group["lr"]),
             momentum=float(group["momentum"]),
             weight_decay=float(group["weight_decay"]),
@@ -139,6 +146,7 @@ def _update(
         "adamw",
         *tensors,
         *corrections,
+        factor,
         lr=float(group["lr"]),
         beta1=float(group["betas"][0]),
         beta2=float(group["betas"][1]),

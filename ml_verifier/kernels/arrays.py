@@ -4,10 +4,11 @@ import numpy as np
 
 from ml_verifier.kernels.errors import BindingError
 from ml_verifier.kernels.library import LIBRARY
-from ml_verifier.kernels.request import FLOAT, Array
+from ml_verifier.kernels.request import BFLOAT, FLOAT, INDEX, Array
 
 MAX_SEED = 2**64 - 1
 MAX_WORD = 2**32 - 1
+BFLOAT_EXPONENT = np.uint16(0x7F80)
 
 
 def _check(array: Array, *, written: bool) -> None:
@@ -32,9 +33,14 @@ def canonicalise(array: Array) -> None:
 
 
 def all_finite(array: Array) -> bool:
-    """Whether no element is infinite or NaN; an int64 array always is finite."""
-    if array.dtype == np.int64:
+    """Whether no element is infinite or NaN; an int64 array always is finite.
+
+    A uint16 array holds the bits of bfloat16.
+    """
+    if array.dtype == INDEX:
         return True
+    if array.dtype == BFLOAT:
+        return not bool(np.any(array & BFLOAT_EXPONENT == BFLOAT_EXPONENT))
     _check(array, written=False)
     return bool(LIBRARY.lockstep_all_finite(_address(array), array.size))
 

@@ -114,22 +114,32 @@ def _log_softmax_backward(request: Request) -> Plan:
 
 
 def _nll_loss(request: Request) -> Plan:
-    request.expect(2, 1)
+    request.expect(2, 2, "ignore")
     logp = request.input(0)
     if logp.ndim != 2:
         raise request.refusal(f"expected logp[B, C], got {logp.shape}")
     target = request.input(1, logp.shape[:1], INDEX)
-    return Plan(request.name, (logp, target), (request.output(0, ()),), logp.shape)
+    outputs = (request.output(0, ()), request.output(1, ()))
+    sizes = (*logp.shape, _ignored(request))
+    return Plan(request.name, (logp, target), outputs, sizes)
+
+
+def _ignored(request: Request) -> int:
+    """The target that is ignored: 32 bits, read as a signed number."""
+    word = request.integer("ignore", high=2**32 - 1)
+    return word - 2**32 if word >= 2**31 else word
 
 
 def _nll_loss_backward(request: Request) -> Plan:
-    request.expect(2, 1, "classes")
+    request.expect(3, 1, "classes", "ignore")
     g, target = request.input(0, ()), request.input(1, dtype=INDEX)
     classes = request.integer("classes", low=1)
     if target.ndim != 1:
         raise request.refusal(f"expected target[B], got {target.shape}")
     shape = (target.size, classes)
-    return Plan(request.name, (g, target), (request.output(0, shape),), shape)
+    inputs = (g, target, request.input(2, ()))
+    sizes = (*shape, _ignored(request))
+    return Plan(request.name, inputs, (request.output(0, shape),), sizes)
 
 
 def _channels(request: Request, x: Array) -> tuple[Shape, Shape]:
@@ -163,9 +173,10 @@ def _batch_norm_backward(request: Request) -> Plan:
 
 def _sgd(request: Request) -> Plan:
     names = ("lr", "momentum", "weight_decay")
-    request.expect(3, 2, *names, "nesterov")
+    request.expect(4, 2, *names, "nesterov")
     p = request.input(0)
-    inputs = (p, request.input(1, p.shape), request.input(2, p.shape))
+    moment = request.input(2, p.shape)
+    inputs = (p, request.input(1, p.shape), moment, request.input(3, ()))
     outputs = (request.output(0, p.shape), request.output(1, p.shape))
     sizes = (p.size, request.integer("nesterov", high=1))
     scalars = [request.scalar(name) for name in names]
@@ -174,10 +185,10 @@ def _sgd(request: Request) -> Plan:
 
 def _adamw(request: Request) -> Plan:
     names = ("lr", "beta1", "beta2", "eps", "weight_decay")
-    request.expect(6, 3, *names)
+    request.expect(7, 3, *names)
     p = request.input(0)
     moments = (request.input(i, p.shape) for i in range(1, 4))
-    inputs = (p, *moments, request.input(4, ()), request.input(5, ()))
+    inputs = (p, *moments, *(request.input(i, ()) for i in range(4, 7)))
     outputs = tuple(request.output(i, p.shape) for i in range(3))
     scalars = [request.scalar(name) for name in names]
     return Plan(request.name, inputs, outputs, (p.size,), scalars)

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from ml_verifier.kernels.errors import BindingError
 
-AttributeValue = int | float | tuple[int, ...]
+AttributeValue = int | float | tuple[int, ...] | bytes
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 FLOAT = np.dtype(np.float32)
 INDEX = np.dtype(np.int64)
+BFLOAT = np.dtype(np.uint16)  # the 16 bits of a bfloat16
+BOOLEAN = np.dtype(np.uint8)  # 0 or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class Request:
     def scalar(self, name: str) -> float:
         """A float attribute that float32 represents exactly."""
         value = self.attributes[name]
-        if isinstance(value, tuple):
+        if isinstance(value, (tuple, bytes)):
             raise self.refusal(f"{name} must be a number, got {value!r}")
         with np.errstate(over="ignore"):
             single = float(np.float32(value))

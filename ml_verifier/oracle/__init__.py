@@ -54,7 +54,9 @@ def canonicalise(array: Array) -> None:
 
 
 def all_finite(array: Array) -> bool:
-    """Whether no element is infinite or NaN."""
+    """Whether no element of float32 (or, in uint16, bfloat16) is infinite or NaN."""
+    if array.dtype == np.uint16:
+        array = (array.astype(np.uint32) << 16).view(np.float32)
     return bool(np.isfinite(array).all())
 
 

@@ -16,7 +16,7 @@ ONE = np.float32(1)
 def scalar(attributes: Attributes, name: str) -> np.float32:
     """A float attribute as float32."""
     value = attributes[name]
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, bytes)):
         raise TypeError(f"attribute {name}: expected a number, got {value!r}")
     return single(value)
 
@@ -45,23 +45,37 @@ def _out_of_range(target: Array, classes: int) -> bool:
     return bool(np.any((target < 0) | (target >= classes)))
 
 
-def nll_loss(_: Attributes, logp: Floats, target: Array) -> Floats | None:
-    """Mean of -logp at the targets; None when a target is out of range."""
-    if _out_of_range(target, logp.shape[1]):
+def _ignored(attributes: Attributes) -> np.int64:
+    """The ignored target: 32 bits in two's complement."""
+    return np.int64(np.uint32(integer(attributes, "ignore")).view(np.int32))
+
+
+def nll_loss(
+    attributes: Attributes, logp: Floats, target: Array
+) -> tuple[Floats, Floats] | None:
+    """Mean of -logp at the targets, and how many there are.
+
+    None when a target is out of range.
+    """
+    kept = target != _ignored(attributes)
+    if _out_of_range(target[kept], logp.shape[1]):
         return None
-    picked = -logp[np.arange(len(target)), target]
-    return np.asarray(lane_sum(picked) / np.float32(len(target)), np.float32)
+    safe = np.where(kept, target, 0)
+    picked = np.where(kept, -logp[np.arange(len(target)), safe], np.float32(0))
+    count = np.float32(kept.sum())
+    return np.asarray(lane_sum(picked) / count, np.float32), np.asarray(count)
 
 
 def nll_loss_backward(
-    attributes: Attributes, g: Floats, target: Array
+    attributes: Attributes, g: Floats, target: Array, count: Floats
 ) -> Floats | None:
-    """-(g / B) at the targets, 0 elsewhere; None when a target is out of range."""
+    """-(g / count) at the targets, 0 elsewhere; None when one is out of range."""
     classes = integer(attributes, "classes")
-    if _out_of_range(target, classes):
+    rows = np.flatnonzero(target != _ignored(attributes))
+    if _out_of_range(target[rows], classes):
         return None
     dx = np.zeros((len(target), classes), np.float32)
-    dx[np.arange(len(target)), target] = -(g / np.float32(len(target)))
+    dx[rows, target[rows]] = -(g / count)
     return dx
 
 
@@ -109,10 +123,10 @@ def batch_norm_backward(
 
 
 def sgd(
-    attributes: Attributes, p: Floats, g: Floats, m: Floats
+    attributes: Attributes, p: Floats, g: Floats, m: Floats, factor: Floats
 ) -> tuple[Floats, Floats]:
     """Momentum step; returns parameters and momentum."""
-    lr, momentum = scalar(attributes, "lr"), scalar(attributes, "momentum")
+    lr, momentum = scalar(attributes, "lr") * factor, scalar(attributes, "momentum")
     gradient = fma(scalar(attributes, "weight_decay"), p, g)
     moment = fma(momentum, m, gradient)
     nesterov = integer(attributes, "nesterov") == 1
@@ -128,9 +142,10 @@ def adamw(
     v: Floats,
     c1: Floats,
     c2: Floats,
+    factor: Floats,
 ) -> tuple[Floats, Floats, Floats]:
     """AdamW step with corrections c = 1 - beta^t; returns parameters and moments."""
-    lr, eps = scalar(attributes, "lr"), scalar(attributes, "eps")
+    lr, eps = scalar(attributes, "lr") * factor, scalar(attributes, "eps")
     beta1, beta2 = scalar(attributes, "beta1"), scalar(attributes, "beta2")
     mean = fma(beta1, m, (ONE - beta1) * g)
     square = fma(beta2, v, ((ONE - beta2) * g) * g)

@@ -95,6 +95,7 @@ SGD: Attributes = {
     "weight_decay": single(1e-4),
 }
 N = 1000
+SGD_INPUTS = (*(Floats((N,)) for _ in range(3)), Floats((), 0.0, 1.0))
 
 
 def _pair(*shape: int) -> tuple[Floats, Floats]:
@@ -123,8 +124,12 @@ GOLDEN: Sequence[Golden] = (
     Golden("sum", (Floats((7, 5, 6, 9)),), {"axes": (0, 2, 3), "keepdim": 1}),
     Golden("log_softmax", (Floats((9, 45)),), {}),
     Golden("log_softmax_backward", _pair(9, 45), {}),
-    Golden("nll_loss", (Floats((70, 10)), Indices((70,), 10)), {}),
-    Golden("nll_loss_backward", (Floats(()), Indices((70,), 10)), {"classes": 10}),
+    Golden("nll_loss", (Floats((70, 10)), Indices((70,), 10)), {"ignore": 3}),
+    Golden(
+        "nll_loss_backward",
+        (Floats(()), Indices((70,), 10), Floats((), 60.0, 70.0)),
+        {"classes": 10, "ignore": 2**32 - 100},
+    ),
     Golden("conv2d", (Floats(X), Floats(W)), CONV),
     Golden("conv2d", (Floats(WIDE), Floats(NARROW)), SAME),
     Golden("conv2d_backward_input", (Floats(Y), Floats(W)), {**CONV, "input_shape": X}),
@@ -159,14 +164,14 @@ GOLDEN: Sequence[Golden] = (
         {"momentum": single(0.1), "eps": single(1e-5)},
     ),
     Golden("batch_norm_backward", (*_pair(*X), *(Floats((4,)) for _ in range(3))), {}),
-    Golden("sgd", tuple(Floats((N,)) for _ in range(3)), {**SGD, "nesterov": 0}),
-    Golden("sgd", tuple(Floats((N,)) for _ in range(3)), {**SGD, "nesterov": 1}),
+    Golden("sgd", SGD_INPUTS, {**SGD, "nesterov": 0}),
+    Golden("sgd", SGD_INPUTS, {**SGD, "nesterov": 1}),
     Golden(
         "adamw",
         (
             *(Floats((N,)) for _ in range(3)),
             Floats((N,), 0.0, 1.0),
-            *(Floats((), 0.0, 1.0) for _ in range(2)),
+            *(Floats((), 0.0, 1.0) for _ in range(3)),
         ),
         ADAMW,
     ),

@@ -39,6 +39,7 @@ def optimiser(count: int) -> list[Array]:
     return [np.abs(normal(BIG)) for _ in range(count)]
 
 
+HALF = np.asarray(np.float32(0.5))
 NUMBER: Attributes = {"lr": 0.5, "momentum": 0.5, "weight_decay": 0.25}
 # Large enough to be shared among threads.
 LARGE = [
@@ -62,10 +63,10 @@ LARGE = [
     Case("sum", (normal(300, 700),), {"axes": (0,), "keepdim": 0}),
     Case("sum", (normal(300, 700),), {"axes": (1,), "keepdim": 0}),
     Case("log_softmax", (normal(3000, 50),)),
-    Case("sgd", optimiser(3), {**NUMBER, "nesterov": 1}),
+    Case("sgd", [*optimiser(3), HALF], {**NUMBER, "nesterov": 1}),
     Case(
         "adamw",
-        [*optimiser(4), np.asarray(np.float32(0.5)), np.asarray(np.float32(0.25))],
+        [*optimiser(4), HALF, np.asarray(np.float32(0.25)), HALF],
         {"lr": 0.5, "beta1": 0.5, "beta2": 0.75, "eps": 0.25, "weight_decay": 0.5},
     ),
     Case(

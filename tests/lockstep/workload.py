@@ -8,6 +8,7 @@ from ml_verifier.operators import BY_NAME
 from ml_verifier.program import Constant, Field, Node, Program, Slot, Uniform, build
 from ml_verifier.types import f32, i64
 
+IGNORE = 2**32 - 100  # -100, as torch has it
 BATCH, FEATURES, CLASSES, RECORDS = 4, 3, 2, 10
 
 
@@ -22,23 +23,27 @@ def program(rate: float = 0.5) -> Program:
     nodes = (
         Node(BY_NAME["matmul"], (3, 1), {"ta": 0, "tb": 1}),  # 5: x w^T
         Node(BY_NAME["log_softmax"], (5,), {}),  # 6
-        Node(BY_NAME["nll_loss"], (6, 4), {}),  # 7
-        Node(BY_NAME["constant"], (), {"shape": (), "value": 1.0}),  # 8
-        Node(BY_NAME["nll_loss_backward"], (8, 4), {"classes": CLASSES}),  # 9
-        Node(BY_NAME["log_softmax_backward"], (9, 6), {}),  # 10
-        Node(BY_NAME["matmul"], (10, 3), {"ta": 1, "tb": 0}),  # 11: dw
+        Node(BY_NAME["nll_loss"], (6, 4), {"ignore": IGNORE}),  # 7 and 8, their number
+        Node(BY_NAME["constant"], (), {"shape": (), "value": 1.0}),  # 9
+        Node(
+            BY_NAME["nll_loss_backward"],
+            (9, 4, 8),
+            {"classes": CLASSES, "ignore": IGNORE},
+        ),  # 10
+        Node(BY_NAME["log_softmax_backward"], (10, 6), {}),  # 11
+        Node(BY_NAME["matmul"], (11, 3), {"ta": 1, "tb": 0}),  # 12: dw
         Node(
             BY_NAME["sgd"],
-            (1, 11, 2),
+            (1, 12, 2, 9),
             {
                 "lr": float(np.float32(rate)),
                 "momentum": 0.5,
                 "weight_decay": 0.0,
                 "nesterov": 0,
             },
-        ),  # 12, 13
+        ),  # 13, 14
     )
-    return build(BATCH, slots, fields, nodes, (7, 12, 13))
+    return build(BATCH, slots, fields, nodes, (7, 13, 14))
 
 
 def work(steps: int = 40, commit_every: int = 1, rate: float = 0.5) -> Work:

@@ -4,14 +4,18 @@
 
 #include "variant.h"
 
-/* in: p, g, m; out: p', m'; scalar: lr, momentum, weight_decay; size[1]: nesterov. */
+/* The rate of this step: in[last] is the schedule's factor. */
+INLINE float scheduled(float rate, const void *factor) { return rate * *(const float *)factor; }
+
+/* in: p, g, m, factor; out: p', m'; scalar: lr, momentum, weight_decay; size[1]: nesterov. */
 static void sgd_range(const void *context, int64_t first, int64_t last,
                       const struct worker *worker) {
     (void)worker;
     const struct call *call = context;
     const float *p = call->in[0], *g = call->in[1], *m = call->in[2];
     float *next_p = call->out[0], *next_m = call->out[1];
-    float rate = call->scalar[0], momentum = call->scalar[1], decay = call->scalar[2];
+    float rate = scheduled(call->scalar[0], call->in[3]);
+    float momentum = call->scalar[1], decay = call->scalar[2];
     if (call->size[1])
         INDEPENDENT for (int64_t i = first; i < last; i++) {
             float gradient = fma_f(decay, p[i], g[i]);
@@ -32,7 +36,7 @@ static int sgd_operator(const struct call *call) {
     return RUN_OK;
 }
 
-/* in: p, g, m, v, c1, c2 (1 - beta^t); out: p', m', v';
+/* in: p, g, m, v, c1, c2 (1 - beta^t), factor; out: p', m', v';
  * scalar: lr, beta1, beta2, eps, weight_decay. */
 static void adamw_range(const void *context, int64_t first, int64_t last,
                         const struct worker *worker) {
@@ -44,8 +48,9 @@ static void adamw_range(const void *context, int64_t first, int64_t last,
     float *next_v = call->out[2];
     float beta1 = call->scalar[1], beta2 = call->scalar[2], eps = call->scalar[3];
     float rest1 = 1.0f - beta1, rest2 = 1.0f - beta2;
-    float decay = fma_f(-call->scalar[0], call->scalar[4], 1.0f);
-    float step = call->scalar[0] / *(const float *)call->in[4];
+    float rate = scheduled(call->scalar[0], call->in[6]);
+    float decay = fma_f(-rate, call->scalar[4], 1.0f);
+    float step = rate / *(const float *)call->in[4];
     float correction = 1.0f / __builtin_sqrtf(*(const float *)call->in[5]);
     INDEPENDENT for (int64_t i = first; i < last; i++) {
         float gradient = g[i];

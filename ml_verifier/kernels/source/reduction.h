@@ -167,7 +167,8 @@ static int sum_operator(const struct call *call) {
     return RUN_OK;
 }
 
-/* ---- softmax and its loss ---- size: [0] rows, [1] classes. */
+/* ---- softmax and its loss ---- size: [0] rows, [1] classes; the loss: [2] the target
+ * that is ignored. */
 
 static float row_maximum(const float *x, int64_t n) {
     float best[LANES];
@@ -265,23 +266,32 @@ static int log_softmax_backward_operator(const struct call *call) {
     return RUN_OK;
 }
 
-static int targets_valid(const int64_t *target, int64_t rows, int64_t classes) {
+/* How many targets are not the ignored one; -1 when another is out of range. */
+static int64_t targets_counted(const struct call *call, const int64_t *target) {
+    int64_t rows = call->size[0], classes = call->size[1], ignored = call->size[2];
+    int64_t counted = 0;
     int valid = 1;
-    for (int64_t i = 0; i < rows; i++) valid &= target[i] >= 0 && target[i] < classes;
-    return valid;
+    for (int64_t i = 0; i < rows; i++) {
+        valid &= (target[i] >= 0 && target[i] < classes) || target[i] == ignored;
+        counted += target[i] != ignored;
+    }
+    return valid ? counted : -1;
 }
 
 static int nll_loss_operator(const struct call *call) {
     int64_t rows = call->size[0], classes = call->size[1];
     const float *log_probability = call->in[0];
     const int64_t *target = call->in[1];
-    if (!targets_valid(target, rows, classes)) return RUN_TRAP;
+    int64_t ignored = call->size[2], counted = targets_counted(call, target);
+    if (counted < 0) return RUN_TRAP;
     struct lanes lanes;
     lanes_clear(&lanes);
     for (int64_t i = 0; i < rows; i++)
-        lanes.lane[i % LANES] += -log_probability[i * classes + target[i]];
+        lanes.lane[i % LANES] +=
+            target[i] == ignored ? 0.0f : -log_probability[i * classes + target[i]];
     lanes.fed = rows;
-    *(float *)call->out[0] = lanes_fold(&lanes) / (float)rows;
+    *(float *)call->out[0] = lanes_fold(&lanes) / (float)counted;
+    *(float *)call->out[1] = (float)counted;
     return RUN_OK;
 }
 
@@ -289,10 +299,11 @@ static int nll_loss_backward_operator(const struct call *call) {
     int64_t rows = call->size[0], classes = call->size[1];
     const int64_t *target = call->in[1];
     float *dx = call->out[0];
-    if (!targets_valid(target, rows, classes)) return RUN_TRAP;
-    float share = -(*(const float *)call->in[0] / (float)rows);
+    if (targets_counted(call, target) < 0) return RUN_TRAP;
+    float share = -(*(const float *)call->in[0] / *(const float *)call->in[2]);
     memset(dx, 0, (size_t)(rows * classes) * sizeof *dx);
-    for (int64_t i = 0; i < rows; i++) dx[i * classes + target[i]] = share;
+    for (int64_t i = 0; i < rows; i++)
+        if (target[i] != call->size[2]) dx[i * classes + target[i]] = share;
     return RUN_OK;
 }
 
