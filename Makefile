@@ -5,10 +5,10 @@ INSTALLED := .venv/.installed
 SOURCES := requirements.lock pyproject.toml hatch_build.py $(wildcard ml_verifier/kernels/source/*)
 SEED ?=
 
-.PHONY: help install demo test soak check format lint types imports contracts bench vectors clean
+.PHONY: help install demo test soak check format lint types imports contracts conformance-programs bench vectors clean
 
 help: ## Show this help
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 22
 
 install: $(INSTALLED) ## Set up .venv from the lock and build the kernels
 
@@ -50,6 +50,9 @@ imports: $(INSTALLED) ## Layers, purity, cycles
 
 contracts: $(INSTALLED) ## Compile the Vyper contracts into contracts/artifacts
 	$(BIN)/python -m contracts.compile
+
+conformance-programs: $(INSTALLED) ## Capture the programs of the conformance trainings anew (then: make vectors)
+	$(BIN)/python -m tests.conformance.programs
 
 bench: $(INSTALLED) ## Performance table, each figure against a peer in the same run
 	$(BIN)/python -m benchmarks

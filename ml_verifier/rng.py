@@ -8,7 +8,8 @@ Finite Domains", 2002), so that one index can be proved alone.
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import numpy as np
 
@@ -19,8 +20,12 @@ from ml_verifier.program import Constant, Program, Slot
 FEISTEL_ROUNDS = 8
 INITIALISATION = 0xFFFFFFFF  # the counter's step word outside of any step
 
+Generator: TypeAlias = Callable[[Array, int, int, int, float, float], None]
 
-def initial_tensor(slot: Slot, number: int, seed: int) -> Array:
+
+def initial_tensor(
+    slot: Slot, number: int, seed: int, generator: Generator = philox_uniform
+) -> Array:
     """Return the content of slot ``number`` before the first step."""
     out = np.empty(slot.type.shape, np.float32)
     match slot.initialiser:
@@ -28,13 +33,16 @@ def initial_tensor(slot: Slot, number: int, seed: int) -> Array:
             out.fill(value)
         case uniform:
             low, high = uniform.low, uniform.high
-            philox_uniform(out.reshape(-1), seed, number, INITIALISATION, low, high)
+            generator(out.reshape(-1), seed, number, INITIALISATION, low, high)
     return out
 
 
-def initial_tensors(program: Program, seed: int) -> list[Array]:
+def initial_tensors(
+    program: Program, seed: int, generator: Generator = philox_uniform
+) -> list[Array]:
     """Return the whole state before the first step, in slot order."""
-    return [initial_tensor(slot, i, seed) for i, slot in enumerate(program.slots)]
+    slots = enumerate(program.slots)
+    return [initial_tensor(slot, i, seed, generator) for i, slot in slots]
 
 
 class EpochOrder:

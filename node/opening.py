@@ -15,7 +15,7 @@ from node.engine import Validator
 from node.errors import DataDirectoryError
 from node.service import Chain, Node
 from node.signer import Signer
-from runtime.backends import require_fast_backends
+from runtime.backends import require_conforming_kernels, require_fast_backends
 
 
 def encode_spec(spec: ChainSpec) -> bytes:
@@ -103,8 +103,10 @@ def opened_node(config: NodeConfig, directory: DataDirectory) -> Generator[Node]
         KeyFileError: the validator's key or signing state is damaged.
         LedgerError: the key is not in the chain's validator set.
         BackendMissing: a fast library was replaced by a slow one.
+        NonConforming: the kernels compute other bits than the specification's.
     """
     require_fast_backends()
+    require_conforming_kernels()
     with opened_chain(directory) as (spec, database):
         key = directory.validator_key()
         validator = None

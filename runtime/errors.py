@@ -61,6 +61,26 @@ class BackendMissing(RuntimeFailure):
     """A fast library is absent or was replaced by a slow one."""
 
 
+class NonConforming(RuntimeFailure):
+    """The kernels compute other bits here than the specification's.
+
+    Attributes:
+        expected: The pinned conformance hash, in hex.
+        got: What this machine computes.
+    """
+
+    def __init__(self, expected: str, got: str) -> None:
+        super().__init__(
+            f"the numeric kernels do not conform: expected hash {expected}, got {got};"
+            " verdicts computed here would be wrong, so this node does not start."
+            " Install the package again, or run 'python hatch_build.py' in a checkout;"
+            " if the hash still differs, this machine must not validate, and"
+            " 'python -m ml_verifier.conformance --lines' shows which operators differ"
+        )
+        self.expected = expected
+        self.got = got
+
+
 class PrecompileFailure(RuntimeFailure):
     """A precompile refuses its input; the call loses its gas."""
 

@@ -1,22 +1,26 @@
 """Cases for the kernels: hostile values, small shapes, and how two results compare."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from ml_verifier import kernels, oracle
-from ml_verifier.engine import Backend
-from ml_verifier.kernels import AttributeValue
-from ml_verifier.operators import BY_NAME, infer
-from ml_verifier.types import DType, TensorType
+from ml_verifier.conformance.case import Array, Attributes, Case
 
-Array = NDArray[Any]
-Attributes = dict[str, AttributeValue]
+__all__ = [
+    "Array",
+    "Attributes",
+    "Case",
+    "assert_same",
+    "bits",
+    "check",
+    "floats",
+    "positive",
+    "settings",
+    "values",
+]
 
 SPECIAL = np.array(
     [
@@ -26,36 +30,6 @@ SPECIAL = np.array(
     ],
     np.float32,
 )
-
-
-@dataclass(frozen=True)
-class Case:
-    """An operator, its attributes and its inputs."""
-
-    name: str
-    inputs: Sequence[Array]
-    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
-
-    def types(self) -> tuple[TensorType, ...]:
-        codes = {np.dtype(np.float32): DType.F32, np.dtype(np.int64): DType.I64}
-        return tuple(TensorType(codes[x.dtype], x.shape) for x in self.inputs)
-
-    def outputs(self) -> list[Array]:
-        """Fresh outputs, filled with something that no kernel may leave behind."""
-        types = infer(BY_NAME[self.name], self.types(), self.attributes)
-        made = [np.empty(t.shape, t.dtype.numpy) for t in types]
-        for array in made:
-            array.view(np.uint8).fill(0xA5) if array.ndim else array.fill(-77)
-        return made
-
-    def run(self, backend: Backend) -> tuple[int, list[Array]]:
-        """Status and outputs, NaN canonical."""
-        outputs = self.outputs()
-        status = backend.bind(self.name, self.attributes, self.inputs, outputs)()
-        for array in outputs:
-            if array.dtype == np.float32:
-                oracle.canonicalise(array.reshape(-1))
-        return status, outputs
 
 
 def bits(arrays: Sequence[Array]) -> list[bytes]:

@@ -16,7 +16,10 @@ class Vectors:
 
     def check(self, name: str, computed: Any) -> None:  # noqa: ANN401 - any JSON
         """Assert that the vector file ``name`` holds exactly ``computed``."""
-        path = FOLDER / f"{name}.json"
+        self.check_file(FOLDER / f"{name}.json", computed)
+
+    def check_file(self, path: Path, computed: Any) -> None:  # noqa: ANN401 - any JSON
+        """Assert that a JSON file holds exactly ``computed``."""
         if self.write:
             path.write_text(json.dumps(computed, indent=1, sort_keys=True) + "\n")
         expected = json.loads(path.read_text())

@@ -1,63 +1,19 @@
-"""Cases with inputs that anyone can regenerate: the golden vectors of the operators."""
+"""Golden cases: every operator on inputs that anyone can regenerate.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+A case's number is its place in ``GOLDEN`` and the Philox key of its inputs, so that new
+cases go to the end.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
 
-from ml_verifier import oracle
-from ml_verifier.kernels import AttributeValue
-from tests.kernels.cases import Array, Attributes, Case
-
-
-@dataclass(frozen=True)
-class Floats:
-    """Uniform float32 values."""
-
-    shape: tuple[int, ...]
-    low: float = -2.0
-    high: float = 2.0
-
-    def make(self, case: int, position: int) -> Array:
-        out = np.empty(self.shape, np.float32)
-        oracle.philox_uniform(out, case, position, 0, self.low, self.high)
-        return out
-
-
-@dataclass(frozen=True)
-class Indices:
-    """Uniform int64 values below a bound."""
-
-    shape: tuple[int, ...]
-    below: int
-
-    def make(self, case: int, position: int) -> Array:
-        unit = Floats(self.shape, 0.0, 1.0).make(case, position)
-        return np.floor(unit * np.float32(self.below)).astype(np.int64)
-
-
-@dataclass(frozen=True)
-class Golden:
-    """An operator on generated inputs."""
-
-    name: str
-    inputs: Sequence[Floats | Indices]
-    attributes: Mapping[str, AttributeValue]
-
-    def case(self, number: int) -> Case:
-        made = [spec.make(number, i) for i, spec in enumerate(self.inputs)]
-        return Case(self.name, made, self.attributes)
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "operator": self.name,
-            "attributes": dict(self.attributes),
-            "inputs": [vars(spec) for spec in self.inputs],
-        }
+from ml_verifier.conformance.case import Attributes
+from ml_verifier.conformance.inputs import Floats, Golden, Indices
 
 
 def single(value: float) -> float:
+    """Return the nearest float32."""
     return float(np.float32(value))
 
 
@@ -180,4 +136,43 @@ GOLDEN: Sequence[Golden] = (
     Golden("transpose", (Floats((7, 5, 3)),), {"permutation": (2, 0, 1)}),
     Golden("broadcast", (Floats((7, 1)),), {"shape": (3, 7, 5)}),
     Golden("constant", (), {"shape": (3, 4), "value": 0.5}),
+)
+
+BIG = 100_003
+IMAGES, FILTERS, MAPS = (3, 8, 20, 21), (24, 8, 3, 3), (3, 24, 20, 21)
+
+# Large enough to be shared among threads; plain inputs only.
+LARGE: Sequence[Golden] = (
+    Golden("matmul", (Floats((301, 513)), Floats((257, 513))), {"ta": 0, "tb": 1}),
+    Golden("matmul", (Floats((513, 10)), Floats((513, 999))), {"ta": 1, "tb": 0}),
+    Golden("matmul", (Floats((999, 300)), Floats((300, 10))), {"ta": 0, "tb": 0}),
+    Golden("conv2d", (Floats(IMAGES), Floats(FILTERS)), SAME),
+    Golden(
+        "conv2d_backward_input",
+        (Floats(MAPS), Floats(FILTERS)),
+        {**SAME, "input_shape": IMAGES},
+    ),
+    Golden(
+        "conv2d_backward_weight",
+        (Floats(MAPS), Floats(IMAGES)),
+        {**SAME, "weight_shape": FILTERS},
+    ),
+    Golden("add", (Floats((300, 700)), Floats((700,))), {}),
+    Golden("div", _pair(BIG), {}),
+    Golden("exp", (Floats((BIG,), -100.0, 90.0),), {}),
+    Golden("sum", (Floats((300, 700)),), {"axes": (0,), "keepdim": 0}),
+    Golden("sum", (Floats((300, 700)),), {"axes": (1,), "keepdim": 0}),
+    Golden("log_softmax", (Floats((3000, 50)),), {}),
+    Golden("max_pool2d", (Floats(MAPS),), MAX),
+    Golden(
+        "batch_norm",
+        (Floats(MAPS), *(Floats((24,)) for _ in range(3)), Floats((24,), 0.0, 1.0)),
+        {"momentum": single(0.1), "eps": single(1e-5)},
+    ),
+    Golden(
+        "sgd",
+        (*(Floats((BIG,)) for _ in range(3)), Floats((), 0.0, 1.0)),
+        {**SGD, "nesterov": 1},
+    ),
+    Golden("transpose", (Floats((300, 700)),), {"permutation": (1, 0)}),
 )
