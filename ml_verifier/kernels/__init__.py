@@ -8,7 +8,14 @@ are the same bits for every number of threads, every instruction set and every c
 from ml_verifier.kernels.arrays import all_finite, canonicalise, philox_uniform
 from ml_verifier.kernels.binding import bind
 from ml_verifier.kernels.errors import BindingError, KernelError, LibraryError
-from ml_verifier.kernels.execution import isa, isas, set_isa, set_threads, threads
+from ml_verifier.kernels.execution import (
+    build,
+    isa,
+    isas,
+    set_isa,
+    set_threads,
+    threads,
+)
 from ml_verifier.kernels.request import AttributeValue
 
 __all__ = [
@@ -18,6 +25,7 @@ __all__ = [
     "LibraryError",
     "all_finite",
     "bind",
+    "build",
     "canonicalise",
     "isa",
     "isas",

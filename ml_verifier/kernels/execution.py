@@ -47,3 +47,9 @@ def set_isa(name: str) -> None:
     """
     if LIBRARY.lockstep_set_isa(name.encode()) != 0:
         raise KernelError(f"no instruction set {name!r} here: {', '.join(isas())}")
+
+
+def build() -> str:
+    """How the library was built: compiler, optimisation, size of a thread's task."""
+    text: bytes = LIBRARY.lockstep_build()
+    return text.decode()

@@ -7,6 +7,8 @@ fast-math never computes a result.
 """
 
 import ctypes
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from ml_verifier.kernels.errors import LibraryError
@@ -14,19 +16,6 @@ from ml_verifier.kernels.errors import LibraryError
 LIBRARY_PATH = Path(__file__).with_name("_kernels.so")
 
 CALL_BUFFERS, CALL_SIZES, CALL_SCALARS = 8, 48, 8
-
-# Names for the bits of the self-check, as in source/selfcheck.h.
-FAULTS = (
-    "contraction",
-    "flushed denormals",
-    "reassociation",
-    "NaN tests removed",
-    "signed zeros ignored",
-    "reciprocal division",
-    "rounding mode",
-    "fma rounds twice",
-    "excess precision",
-)
 
 
 class Call(ctypes.Structure):
@@ -41,6 +30,11 @@ class Call(ctypes.Structure):
     )
 
 
+def _denormals_flushed() -> bool:
+    """Whether this thread's arithmetic flushes denormals, as some libraries set it."""
+    return sys.float_info.min / 2 == 0
+
+
 def load(path: Path) -> ctypes.CDLL:
     """Loads the library and declares its functions.
 
@@ -52,7 +46,13 @@ def load(path: Path) -> ctypes.CDLL:
             f"the compiled kernels are missing ({path}): install the package, or run"
             " 'python hatch_build.py' in a checkout (a C compiler is needed)"
         )
+    flushed = _denormals_flushed()
     library = ctypes.CDLL(str(path))
+    if _denormals_flushed() and not flushed:
+        raise LibraryError(
+            f"loading {path} makes this process flush denormals to zero: it was linked"
+            " with -ffast-math or the like; rebuild it with 'python hatch_build.py'"
+        )
     library.lockstep_call_bytes.restype = ctypes.c_int64
     if library.lockstep_call_bytes() != ctypes.sizeof(Call):
         raise LibraryError(
@@ -60,6 +60,17 @@ def load(path: Path) -> ctypes.CDLL:
             f" {library.lockstep_call_bytes()} bytes, expected {ctypes.sizeof(Call)};"
             " rebuild it with 'python hatch_build.py'"
         )
+    try:
+        _declare(library)
+    except AttributeError as missing:
+        raise LibraryError(
+            f"{path} was built from other sources ({missing}): rebuild it with"
+            " 'python hatch_build.py'"
+        ) from missing
+    return library
+
+
+def _declare(library: ctypes.CDLL) -> None:
     int64, text, call = ctypes.c_int64, ctypes.c_char_p, ctypes.POINTER(Call)
     library.lockstep_run.argtypes = [call]
     library.lockstep_prepare.argtypes = [call, int64]
@@ -70,6 +81,9 @@ def load(path: Path) -> ctypes.CDLL:
     library.lockstep_isa.restype = text
     library.lockstep_set_isa.argtypes = [text]
     library.lockstep_selfcheck.argtypes = [text]
+    library.lockstep_fault.argtypes = [int64]
+    library.lockstep_fault.restype = text
+    library.lockstep_build.restype = text
     library.lockstep_set_threads.argtypes = [int64]
     library.lockstep_threads.restype = int64
     pointer, word = ctypes.c_void_p, ctypes.c_uint32
@@ -93,21 +107,30 @@ def load(path: Path) -> ctypes.CDLL:
         pointer,
     ]
     library.lockstep_unary_range.restype = None
-    return library
+
+
+def _names(at: Callable[[int], bytes | None]) -> tuple[str, ...]:
+    names: list[str] = []
+    while (name := at(len(names))) is not None:
+        names.append(name.decode())
+    return tuple(names)
 
 
 def isas(library: ctypes.CDLL) -> tuple[str, ...]:
     """The instruction sets that this processor can run, best first."""
-    names: list[str] = []
-    while (name := library.lockstep_isa_at(len(names))) is not None:
-        names.append(name.decode())
-    return tuple(names)
+    return _names(library.lockstep_isa_at)
+
+
+def fault_names(library: ctypes.CDLL) -> tuple[str, ...]:
+    """What each bit of the self-check's result means."""
+    return _names(library.lockstep_fault)
 
 
 def faults(library: ctypes.CDLL, isa: str) -> tuple[str, ...]:
     """What is wrong with the arithmetic of one instruction set's build: nothing."""
     found = library.lockstep_selfcheck(isa.encode())
-    return tuple(name for bit, name in enumerate(FAULTS) if found >> bit & 1)
+    names = enumerate(fault_names(library))
+    return tuple(name for bit, name in names if found >> bit & 1)
 
 
 def checked(path: Path) -> ctypes.CDLL:

@@ -47,6 +47,25 @@ enum operator_index {
 
 typedef int (*operator_run)(const struct call *call);
 
+/* What the self-check of a build can find; bit i of its result is the i-th of these. */
+#define LOCKSTEP_FAULTS(X)                                                          \
+    X(CONTRACTION, "contraction")             /* a * b + c became a fused one */    \
+    X(DENORMALS, "flushed denormals")         /* flushed to zero */                 \
+    X(REASSOCIATION, "reassociation")         /* (a + b) - b was simplified */      \
+    X(NAN, "NaN tests removed")               /* x != x became false */             \
+    X(SIGNED_ZERO, "signed zeros ignored")    /* x + 0 was simplified to x */       \
+    X(RECIPROCAL, "reciprocal division")      /* a / b became a * (1 / b) */        \
+    X(ROUNDING, "rounding mode")              /* not to nearest even */             \
+    X(FMA, "fma rounds twice")                /* fma_f does */                      \
+    X(PRECISION, "excess precision")          /* floats kept in a wider format */   \
+    X(CONSTANTS, "single-precision constants") /* 0.1 became 0.1f */
+
+/* Ranges of less work than this, in elementary operations, are not shared by threads.
+ * Another value changes no result; conformance is checked with a tiny one too. */
+#ifndef LOCKSTEP_SMALLEST_TASK
+#define LOCKSTEP_SMALLEST_TASK 16384
+#endif
+
 /* One instruction set's build of every operator. */
 struct variant {
     const char *name;

@@ -11,19 +11,23 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-#if defined(__x86_64__)
+/* With LOCKSTEP_PORTABLE the portable variant is the only one. */
+#if defined(LOCKSTEP_PORTABLE)
+#elif defined(__x86_64__)
+#define LOCKSTEP_X86
 extern const struct variant lockstep_variant_avx512, lockstep_variant_avx2;
 #elif defined(__aarch64__)
+#define LOCKSTEP_ARM
 extern const struct variant lockstep_variant_neon;
 #endif
 extern const struct variant lockstep_variant_portable;
 
 /* Best first. */
 static const struct variant *const variants[] = {
-#if defined(__x86_64__)
+#if defined(LOCKSTEP_X86)
     &lockstep_variant_avx512,
     &lockstep_variant_avx2,
-#elif defined(__aarch64__)
+#elif defined(LOCKSTEP_ARM)
     &lockstep_variant_neon,
 #endif
     &lockstep_variant_portable,
@@ -39,7 +43,7 @@ static const char *const operator_names[OPERATOR_COUNT] = {
 };
 
 static int processor_has(const struct variant *variant) {
-#if defined(__x86_64__)
+#if defined(LOCKSTEP_X86)
     if (variant == &lockstep_variant_avx512)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
@@ -128,6 +132,38 @@ EXPORT int64_t lockstep_operator(const char *name) {
     for (int i = 0; i < OPERATOR_COUNT; i++)
         if (strcmp(name, operator_names[i]) == 0) return i;
     return -1;
+}
+
+static const char *const fault_names[] = {
+#define X(fault, name) name,
+    LOCKSTEP_FAULTS(X)
+#undef X
+};
+
+/* What bit `bit` of the self-check's result means; NULL past the last. */
+EXPORT const char *lockstep_fault(int64_t bit) {
+    int64_t count = (int64_t)(sizeof fault_names / sizeof fault_names[0]);
+    return 0 <= bit && bit < count ? fault_names[bit] : NULL;
+}
+
+#define TEXT_(a) #a
+#define TEXT(a) TEXT_(a)
+#if defined(__clang__)
+#define COMPILER "clang " __clang_version__
+#elif defined(__GNUC__)
+#define COMPILER "gcc " __VERSION__
+#else
+#define COMPILER "an unknown compiler"
+#endif
+#ifdef __OPTIMIZE__
+#define OPTIMISED "optimised"
+#else
+#define OPTIMISED "not optimised"
+#endif
+
+/* How the library was built, for people to read. */
+EXPORT const char *lockstep_build(void) {
+    return COMPILER ", " OPTIMISED ", tasks of " TEXT(LOCKSTEP_SMALLEST_TASK);
 }
 
 EXPORT int64_t lockstep_call_bytes(void) { return (int64_t)sizeof(struct call); }

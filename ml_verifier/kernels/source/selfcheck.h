@@ -4,20 +4,22 @@
 #define LOCKSTEP_SELFCHECK_H
 
 enum {
-    FAULT_CONTRACTION = 1,   /* a * b + c became a fused multiply-add */
-    FAULT_DENORMALS = 2,     /* a denormal was flushed to zero */
-    FAULT_REASSOCIATION = 4, /* (a + b) - b was simplified */
-    FAULT_NAN = 8,           /* NaN tests were removed */
-    FAULT_SIGNED_ZERO = 16,  /* x + 0 was simplified to x */
-    FAULT_RECIPROCAL = 32,   /* a / b became a * (1 / b) */
-    FAULT_ROUNDING = 64,     /* not rounding to nearest even */
-    FAULT_FMA = 128,         /* fma_f rounds twice */
-    FAULT_PRECISION = 256    /* float expressions kept in a wider format */
+#define X(fault, name) FAULT_BIT_##fault,
+    LOCKSTEP_FAULTS(X)
+#undef X
+#define X(fault, name) FAULT_##fault = 1 << FAULT_BIT_##fault,
+    LOCKSTEP_FAULTS(X)
+#undef X
 };
 
 /* A value that the compiler does not know. */
 INLINE float unknown(float value) {
     volatile float hidden = value;
+    return hidden;
+}
+
+INLINE double unknown_double(double value) {
+    volatile double hidden = value;
     return hidden;
 }
 
@@ -29,11 +31,16 @@ static int selfcheck(void) {
     float square = 1.0f + 0x1p-11f;
     if (a * a - square != 0.0f) faults |= FAULT_CONTRACTION;
 
+    double wide = 1.0 + unknown_double(0x1p-27); /* likewise, with 2^-54 */
+    if (wide * wide - (1.0 + 0x1p-26) != 0.0) faults |= FAULT_CONTRACTION;
+
     float denormal = unknown(0x1p-149f), smallest = unknown(0x1p-126f);
     if (float_bits(denormal + denormal) != 2 || float_bits(smallest * 0.5f) != 0x400000u)
         faults |= FAULT_DENORMALS;
 
     if ((one + big) - big != 0.0f) faults |= FAULT_REASSOCIATION;
+    double huge_double = unknown_double(0x1p53);
+    if (((double)one + huge_double) - huge_double != 0.0) faults |= FAULT_REASSOCIATION;
 
     float nan = unknown(__builtin_nanf(""));
     if (nan == nan || !(nan != nan)) faults |= FAULT_NAN;
@@ -53,6 +60,8 @@ static int selfcheck(void) {
 
     float huge = unknown(0x1p100f);
     if (huge * huge * 0x1p-100f != INFINITY_F) faults |= FAULT_PRECISION;
+
+    if (0.1 == 0.1f) faults |= FAULT_CONSTANTS;
     return faults;
 }
 

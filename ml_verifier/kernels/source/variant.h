@@ -117,7 +117,7 @@ static void range_task(const void *context, int64_t task, const struct worker *w
 
 /* `cost` is the work of one index in elementary operations. */
 static void parallel_range(range_body body, const void *context, int64_t n, int64_t cost) {
-    enum { SMALLEST = 16384, PIECES = 4 };
+    enum { SMALLEST = LOCKSTEP_SMALLEST_TASK, PIECES = 4 };
     int64_t least = maximum(1, SMALLEST / maximum(cost, 1));
     int64_t even = ceil_div(n, PIECES * pool_threads());
     int64_t grain = maximum(least, even);
