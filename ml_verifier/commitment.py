@@ -4,7 +4,7 @@ A tensor is viewed as a row-major matrix [prod(shape[:-1]), shape[-1]] and cut i
 64x64 tiles (edge tiles unpadded). Tiles, inner nodes and the root are BLAKE3 in
 key-derivation mode under separate contexts; the root binds dtype and shape. A state is
 a SHA-256 tree over (step index, tensor root of slot 0, slot 1, ...), so that a contract
-can check an opening of it down to a tensor's root.
+can check an opening of it down to a tensor's root. ``kernels.hashing`` does the work.
 """
 
 import hashlib
@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from blake3 import blake3
 
 from ml_verifier import merkle
 from ml_verifier.errors import MalformedOpening
+from ml_verifier.kernels import hashing
+from ml_verifier.kernels.hashing import Hashes
 from ml_verifier.merkle import Purpose, Tree
 from ml_verifier.types import MAX_ELEMENTS, MAX_RANK, DType, TensorType, dtype_of
 
@@ -54,71 +55,57 @@ def tile_shape(shape: tuple[int, ...], tile: int) -> tuple[int, int]:
     return min(TILE, rows - top), min(TILE, columns - left)
 
 
-_HASHERS = {
-    context: blake3(derive_key_context=context)
-    for context in (TILE_CONTEXT, NODE_CONTEXT, ROOT_CONTEXT)
-}
+TILE_KEY, NODE_KEY, ROOT_KEY = map(
+    hashing.derive_key, (TILE_CONTEXT, NODE_CONTEXT, ROOT_CONTEXT)
+)
+_KEYS = TILE_KEY + NODE_KEY + ROOT_KEY
 
 
-def _hash(data: bytes | memoryview, context: str) -> bytes:
-    hasher = _HASHERS[context].copy()  # a copy skips hashing the context again
-    hasher.update(data)
-    return hasher.digest()
-
-
-def tile_hashes(array: Array) -> list[bytes]:
-    """Hash every tile of a tensor, row-major over the tile grid."""
-    matrix = array.reshape(matrix_shape(array.shape))
-    rows, columns = matrix.shape
-    if columns <= TILE:  # each tile is a run of whole rows: one copy serves all
-        data, size = memoryview(matrix.tobytes()), TILE * columns * array.itemsize
-        pieces = range(0, len(data), size)
-        return [_hash(data[at : at + size], TILE_CONTEXT) for at in pieces]
-    hashes: list[bytes] = []
-    for top in range(0, rows, TILE):
-        for left in range(0, columns, TILE):
-            tile = matrix[top : top + TILE, left : left + TILE]
-            hashes.append(_hash(tile.tobytes(), TILE_CONTEXT))
-    return hashes
-
-
-def _tensor_levels(hashes: list[bytes]) -> list[list[bytes]]:
-    """Return the levels of a tile tree, padded like the SHA-256 trees."""
-    padding = (1 << merkle.depth(len(hashes))) - len(hashes)
-    levels = [hashes + [merkle.EMPTY] * padding]
-    while len(levels[-1]) > 1:
-        level = levels[-1]
-        levels.append(
-            [
-                _hash(level[i] + level[i + 1], NODE_CONTEXT)
-                for i in range(0, len(level), 2)
-            ]
-        )
-    return levels
-
-
-def _seal_tensor(type_: TensorType, top: bytes) -> bytes:
-    return _hash(_encode_type(type_) + top, ROOT_CONTEXT)
-
-
-def _encode_type(type_: TensorType) -> bytes:
+def encode_type(type_: TensorType) -> bytes:
+    """Return u8 dtype, u8 rank, u32 dimensions."""
     rank = len(type_.shape)
     return struct.pack(f">BB{rank}I", type_.dtype, rank, *type_.shape)
 
 
-def _type_of(array: Array) -> TensorType:
+def seal_tensor(type_: TensorType, top: bytes) -> bytes:
+    """Return the root: the top of the tile tree bound to the tensor's type."""
+    return hashing.hash_chunk(encode_type(type_) + top, ROOT_KEY)
+
+
+def type_of(array: Array) -> TensorType:
+    """Return the type of an array of one of our dtypes."""
     return TensorType(dtype_of(array.dtype), array.shape)
 
 
+def hash_tile(type_: TensorType, tile: int, data: bytes) -> bytes:
+    """Return the hash of a tile's elements."""
+    elements = np.frombuffer(data, type_.dtype.numpy)
+    alone = elements.reshape(tile_shape(type_.shape, tile))
+    return hashing.tensor_levels(alone, 1, _KEYS)[0].tobytes()
+
+
+def tensor_levels(array: Array) -> list[Hashes]:
+    """Return the tile tree of a C-contiguous array, tile hashes first.
+
+    Levels are padded like those of the SHA-256 trees.
+    """
+    return hashing.tensor_levels(array, tile_count(array.shape), _KEYS)
+
+
+def tensor_roots(tensors: Sequence[Array]) -> list[bytes]:
+    """Return the roots of C-contiguous arrays."""
+    codes = [dtype_of(tensor.dtype) for tensor in tensors]
+    return hashing.tensor_roots(tensors, codes, _KEYS)
+
+
 def tensor_root(array: Array) -> bytes:
-    """Return the root of a C-contiguous float32 or int64 array."""
-    top = _tensor_levels(tile_hashes(array))[-1][0]
-    return _seal_tensor(_type_of(array), top)
+    """Return the root of a C-contiguous array."""
+    return tensor_roots([array])[0]
 
 
 def state_tree(position: int, tensors: Sequence[Array]) -> Tree:
     """Return the tree of a state: leaf 0 is the step index, leaf 1+s is slot s."""
-    payloads = [position.to_bytes(32, "big"), *(tensor_root(t) for t in tensors)]
+    payloads = [position.to_bytes(32, "big"), *tensor_roots(tensors)]
     return Tree(Purpose.STATE, [merkle.leaf(Purpose.STATE, p) for p in payloads])
 
 
@@ -154,7 +141,7 @@ class Opening:
         return b"".join(
             (
                 struct.pack(">I", self.leaves),
-                _encode_type(self.type),
+                encode_type(self.type),
                 *self.state_path,
                 *self.tile_path,
                 self.tile,
@@ -166,15 +153,17 @@ def open_tile(position: int, tensors: Sequence[Array], slot: int, tile: int) -> 
     """Open tile ``tile`` of slot ``slot`` of a state."""
     tree = state_tree(position, tensors)
     array = tensors[slot]
-    levels = _tensor_levels(tile_hashes(array))
+    levels = tensor_levels(array)
     rows, columns = tile_shape(array.shape, tile)
     top, left = (TILE * i for i in divmod(tile, tile_grid(array.shape)[1]))
     matrix = array.reshape(matrix_shape(array.shape))
     return Opening(
         leaves=tree.count,
-        type=_type_of(array),
+        type=type_of(array),
         state_path=tuple(tree.path(slot + 1)),
-        tile_path=tuple(level[tile >> i ^ 1] for i, level in enumerate(levels[:-1])),
+        tile_path=tuple(
+            level[tile >> i ^ 1].tobytes() for i, level in enumerate(levels[:-1])
+        ),
         tile=matrix[top : top + rows, left : left + columns].tobytes(),
     )
 
@@ -186,11 +175,11 @@ def verify_opening(root: bytes, slot: int, tile: int, data: bytes) -> Opening:
         MalformedOpening: The bytes are not exactly one opening of that tile.
     """
     opening = _decode_opening(slot, tile, data)
-    node = _hash(opening.tile, TILE_CONTEXT)
+    node = hash_tile(opening.type, tile, opening.tile)
     for level, sibling in enumerate(opening.tile_path):
         pair = sibling + node if tile >> level & 1 else node + sibling
-        node = _hash(pair, NODE_CONTEXT)
-    payload = _seal_tensor(opening.type, node)
+        node = hashing.hash_chunk(pair, NODE_KEY)
+    payload = seal_tensor(opening.type, node)
     merkle.verify_path(
         Purpose.STATE, root, opening.leaves, slot + 1, payload, opening.state_path
     )

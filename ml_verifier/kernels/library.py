@@ -100,6 +100,24 @@ def _declare(library: ctypes.CDLL) -> None:
         ctypes.c_float,
     ]
     library.lockstep_philox_uniform.restype = None
+    library.lockstep_tensor_bytes.restype = int64
+    library.lockstep_hash_tensors.argtypes = [
+        pointer,
+        int64,
+        text,
+        pointer,
+        pointer,
+        int64,
+    ]
+    library.lockstep_hash_messages.argtypes = [
+        pointer,
+        pointer,
+        int64,
+        text,
+        word,
+        pointer,
+    ]
+    library.lockstep_hash_messages.restype = None
     library.lockstep_unary_range.argtypes = [
         ctypes.c_int,
         word,

@@ -18,6 +18,16 @@ struct call {
     float scalar[CALL_SCALARS];
 };
 
+/* A tensor to be hashed. The first fields are packed by ml_verifier/kernels/hashing.py,
+ * the others filled in by hash_tensors. */
+enum { HASHED_RANK = 8 };
+struct tensor {
+    const uint8_t *data;
+    int64_t itemsize, code, rank, shape[HASHED_RANK];
+    int64_t rows, columns, across, tiles, leaves, first_tile;
+    uint8_t *nodes; /* of its tree: the leaves, then level by level up to the top */
+};
+
 /* The result of running an operator. */
 enum { RUN_OK = 0, RUN_TRAP = 1 };
 
@@ -36,7 +46,8 @@ enum { RUN_OK = 0, RUN_TRAP = 1 };
     X(batch_norm) X(batch_norm_backward)                                            \
     X(sgd) X(adamw) X(correction)                                                   \
     X(strided_copy) X(fill)                                                         \
-    X(canonicalise) X(all_finite) X(philox_uniform)
+    X(canonicalise) X(all_finite) X(philox_uniform)                                 \
+    X(hash_tensors) X(hash_messages)
 
 enum operator_index {
 #define X(name) OPERATOR_##name,

@@ -127,6 +127,27 @@ EXPORT void lockstep_philox_uniform(float *out, int64_t n, uint64_t key, uint32_
     run(OPERATOR_philox_uniform, &call);
 }
 
+/* Bytes of a description, of which Python packs the beginning. */
+EXPORT int64_t lockstep_tensor_bytes(void) { return (int64_t)sizeof(struct tensor); }
+
+/* Roots of n tensors under three keys, and, unless `nodes` is NULL, the `count` nodes of
+ * their trees. 0, ENOMEM, or EINVAL for another count. */
+EXPORT int lockstep_hash_tensors(struct tensor *tensors, int64_t n, const void *keys,
+                                 void *roots, void *nodes, int64_t count) {
+    struct call call = {
+        .in = {keys}, .out = {tensors, roots, nodes}, .size = {n, count}};
+    return run(OPERATOR_hash_tensors, &call);
+}
+
+/* n BLAKE3 messages of at most a chunk each; `table` has five numbers for each: offset in
+ * `bytes`, length, counter, flags of the first and of the last block. */
+EXPORT void lockstep_hash_messages(const void *bytes, const int64_t *table, int64_t n,
+                                   const void *key, uint32_t purpose, void *hashes) {
+    struct call call = {
+        .in = {bytes, table, key}, .out = {hashes}, .size = {n, purpose}};
+    run(OPERATOR_hash_messages, &call);
+}
+
 /* -1 when there is no such operator. */
 EXPORT int64_t lockstep_operator(const char *name) {
     for (int i = 0; i < OPERATOR_COUNT; i++)

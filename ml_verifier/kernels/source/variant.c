@@ -3,6 +3,7 @@
  * function compiled for one instruction set can be linked into another. */
 #include "convolution.h"
 #include "elementwise.h"
+#include "hashing.h"
 #include "matmul.h"
 #include "movement.h"
 #include "normalisation.h"
