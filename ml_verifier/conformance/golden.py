@@ -136,6 +136,23 @@ GOLDEN: Sequence[Golden] = (
     Golden("transpose", (Floats((7, 5, 3)),), {"permutation": (2, 0, 1)}),
     Golden("broadcast", (Floats((7, 1)),), {"shape": (3, 7, 5)}),
     Golden("constant", (), {"shape": (3, 4), "value": 0.5}),
+    Golden("bmm", (Floats((2, 3, 37, 40)), Floats((2, 3, 40, 41))), {"ta": 0, "tb": 0}),
+    Golden("bmm", (Floats((5, 20, 300)), Floats((5, 33, 300))), {"ta": 0, "tb": 1}),
+    Golden("bmm", (Floats((3, 70, 17)), Floats((3, 70, 9))), {"ta": 1, "tb": 0}),
+    Golden("bmm", (Floats((3, 70, 17)), Floats((3, 9, 70))), {"ta": 1, "tb": 1}),
+    Golden("softmax", (Floats((4, 3, 45), -60.0, 60.0),), {"safe": 0}),
+    Golden("softmax", (Floats((3, 1100)),), {"safe": 1}),
+    Golden("softmax_backward", _pair(9, 45), {}),
+    Golden(
+        "layer_norm",
+        (Floats((5, 9, 75)), Floats((75,)), Floats((75,))),
+        {"eps": single(1e-5)},
+    ),
+    Golden(
+        "layer_norm_backward",
+        (*_pair(5, 9, 75), Floats((75,)), *_pair(45)),
+        {},
+    ),
 )
 
 BIG = 100_003
@@ -175,4 +192,14 @@ LARGE: Sequence[Golden] = (
         {**SGD, "nesterov": 1},
     ),
     Golden("transpose", (Floats((300, 700)),), {"permutation": (1, 0)}),
+    Golden("bmm", (Floats((12, 100, 64)), Floats((12, 100, 64))), {"ta": 0, "tb": 1}),
+    Golden("bmm", (Floats((1, 200, 70)), Floats((1, 70, 90))), {"ta": 0, "tb": 0}),
+    Golden("softmax", (Floats((700, 100)),), {"safe": 0}),
+    Golden("softmax_backward", _pair(700, 100), {}),
+    Golden(
+        "layer_norm",
+        (Floats((700, 100)), Floats((100,)), Floats((100,))),
+        {"eps": single(1e-5)},
+    ),
+    Golden("layer_norm_backward", (*_pair(700, 100), Floats((100,)), *_pair(700)), {}),
 )

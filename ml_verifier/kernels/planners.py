@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ml_verifier.kernels import windows
+from ml_verifier.kernels import transformer, windows
 from ml_verifier.kernels.layout import (
     NEST_RANK,
     SUM_RANK,
@@ -272,6 +272,7 @@ PLANNERS: Mapping[str, Planner] = MappingProxyType(
         "transpose": _transpose,
         "broadcast": _broadcast,
         "constant": _constant,
+        **transformer.PLANNERS,
     }
 )
 

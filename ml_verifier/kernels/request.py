@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 from numpy.typing import NDArray
 
 from ml_verifier.kernels.errors import BindingError
@@ -67,6 +68,38 @@ class Request:
         array = self._checked(f"output {index}", self.outputs[index], shape, dtype)
         if not array.flags.writeable:
             raise self.refusal(f"output {index} is read-only")
+        return array
+
+    def input_view(self, index: int) -> Array:
+        """A float32 input that may be a strided view of an array."""
+        return self._checked_view(f"input {index}", self.inputs[index])
+
+    def output_view(self, index: int, shape: Shape) -> Array:
+        """An output that may be a strided view, no element of it twice; writeable."""
+        where, array = f"output {index}", self.outputs[index]
+        self._checked_view(where, array)
+        if array.shape != shape:
+            raise self.refusal(f"{where} must have shape {shape}, got {array.shape}")
+        if not array.flags.writeable:
+            raise self.refusal(f"{where} is read-only")
+        if not _injective(array):
+            raise self.refusal(
+                f"{where} may hold an element twice: strides {array.strides}"
+                f" for shape {array.shape}"
+            )
+        return array
+
+    def _checked_view(self, where: str, array: Array) -> Array:
+        if array.dtype != FLOAT:
+            raise self.refusal(f"{where} must be {FLOAT}, got {array.dtype}")
+        whole = all(s >= 0 and s % array.itemsize == 0 for s in array.strides)
+        if not (array.flags.aligned and whole):
+            raise self.refusal(
+                f"{where} must be aligned, with strides of whole elements, got strides"
+                f" {array.strides} for shape {array.shape}"
+            )
+        if not array.flags.c_contiguous and not _inside_its_owner(array):
+            raise self.refusal(f"{where} is no view of an array that holds its memory")
         return array
 
     def _checked(
@@ -134,6 +167,32 @@ class Request:
                 )
                 if not same:
                     raise self.refusal(f"output {o} shares memory with {where}")
+
+
+def _injective(array: Array) -> bool:
+    """Whether the strides, smallest first, each step over all smaller ones together."""
+    reach = array.itemsize
+    steps = sorted(
+        (stride, extent)
+        for stride, extent in zip(array.strides, array.shape, strict=True)
+        if extent > 1
+    )
+    for stride, extent in steps:
+        if stride < reach:
+            return False
+        reach += stride * (extent - 1)
+    return True
+
+
+def _inside_its_owner(array: Array) -> bool:
+    """Whether a view's bytes lie within a contiguous array that it was made from."""
+    owner: object = array
+    while isinstance(owner, np.ndarray) and not owner.flags.c_contiguous:
+        owner = owner.base
+    if not isinstance(owner, np.ndarray):
+        return False
+    (low, high), (start, end) = (byte_bounds(x) for x in (array, owner))
+    return start <= low and high <= end
 
 
 def address(array: Array) -> int:

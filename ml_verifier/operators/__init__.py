@@ -16,6 +16,7 @@ from ml_verifier.operators import (
     nn,
     optimisers,
     randomness,
+    transformer,
     windows,
 )
 from ml_verifier.operators.base import (
@@ -47,7 +48,15 @@ __all__ = [
     "integers",
 ]
 
-_FAMILIES = (arithmetic, nn, windows, optimisers, movement, randomness)
+_FAMILIES = (
+    arithmetic,
+    nn,
+    windows,
+    optimisers,
+    movement,
+    randomness,
+    transformer,
+)
 _TABLE = sorted(
     (operator for family in _FAMILIES for operator in family.ROWS),
     key=lambda operator: operator.code,

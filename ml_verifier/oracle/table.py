@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ml_verifier.operators import AttributeValue, integer, integers
-from ml_verifier.oracle import elementary, layers, windows
+from ml_verifier.oracle import elementary, layers, transformer, windows
 from ml_verifier.oracle.arithmetic import Array, Floats, lane_sum, product
 
 Attributes: TypeAlias = Mapping[str, AttributeValue]
@@ -117,6 +117,11 @@ DEFINITIONS: Mapping[str, Definition] = MappingProxyType(
         "sgd": layers.sgd,
         "adamw": layers.adamw,
         "correction": layers.correction,
+        "bmm": transformer.bmm,
+        "softmax": transformer.softmax,
+        "softmax_backward": transformer.softmax_backward,
+        "layer_norm": transformer.layer_norm,
+        "layer_norm_backward": transformer.layer_norm_backward,
         "reshape": _reshape,
         "transpose": _transpose,
         "broadcast": _broadcast,

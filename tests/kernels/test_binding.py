@@ -45,7 +45,7 @@ X = f32(1, 1, 4, 4)
 NORM: Attributes = {"momentum": 0.5, "eps": 0.5}
 
 REFUSED: list[tuple[str, dict[str, Any], list[Any], list[Any], str]] = [
-    ("softmax", {}, [f32(4)], [f32(4)], "no operator 'softmax'"),
+    ("swish", {}, [f32(4)], [f32(4)], "no operator 'swish'"),
     ("relu", {}, [], [f32(4)], "expected 1 inputs, got 0"),
     ("relu", {}, [f32(4)], [], "expected 1 outputs, got 0"),
     ("relu", {"slope": 1}, [f32(4)], [f32(4)], "expected attributes"),
@@ -149,6 +149,28 @@ REFUSED: list[tuple[str, dict[str, Any], list[Any], list[Any], str]] = [
         [f32(2), f32(2), f32(2)],
         r"x\[N, C, ...\]",
     ),
+    ("bmm", MATMUL, [f32(2, 2), f32(2, 2)], [f32(2, 2)], r"a\[B..., M, K\]"),
+    ("bmm", MATMUL, [f32(2, 2, 2), f32(3, 2, 2)], [f32(2, 2, 2)], r"a\[B..., M, K\]"),
+    ("bmm", MATMUL, [f32(2, 2, 3), f32(2, 2, 3)], [f32(2, 2, 3)], "inner dimensions"),
+    ("bmm", MATMUL, [f32(2, 2, 3), f32(2, 3, 4)], [f32(2, 4, 2)], "output 0 must have"),
+    ("bmm", MATMUL, [i64(1, 2, 2), f32(1, 2, 2)], [f32(1, 2, 2)], "input 0 must be"),
+    ("softmax", {"safe": 2}, [f32(4)], [f32(4)], "safe must be"),
+    ("softmax", {"safe": 0}, [f32()], [f32()], "rank of at least 1"),
+    ("softmax_backward", {}, [f32(4), f32(5)], [f32(4)], "input 1 must have shape"),
+    (
+        "layer_norm",
+        {"eps": 0.5},
+        [f32(2, 3), f32(3), f32(3)],
+        [f32(2, 3), f32(2), f32(3)],
+        "output 2 must have shape",
+    ),
+    (
+        "layer_norm_backward",
+        {},
+        [f32(2, 2, 3), f32(2, 2, 3), f32(3), f32(4), f32(2, 2)],
+        [f32(2, 2, 3), f32(3), f32(3)],
+        "input 4 must have shape",
+    ),
     (
         "sgd",
         SGD,
@@ -208,6 +230,50 @@ def test_overlapping_buffers_are_refused() -> None:
         bind("sgd", SGD, [*state, f32()], [arena, arena])
     with pytest.raises(BindingError, match="output 0 shares memory with input 0"):
         bind("sgd", SGD, [arena[:8], f32(8), f32(8), f32()], [arena[4:], f32(8)])
+
+
+SQUARES = f32(2, 2, 2), f32(2, 2, 2)
+FROZEN = f32(2, 2, 2)
+FROZEN.flags.writeable = False
+FOREIGN = np.lib.stride_tricks.as_strided(f32(8), (2, 2, 2), (400, 8, 4))
+BACKWARDS = f32(2, 2, 2)[::-1]
+ODD = np.zeros((2, 2, 3), "f4").view("u1")[:, :, 2:10].view("f4")
+TWICE: Array = np.ndarray((2, 2, 2), np.float32, f32(8), strides=(8, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "reason"),
+    [
+        ([FOREIGN, SQUARES[1]], f32(2, 2, 2), "no view of an array that holds"),
+        ([SQUARES[0], FOREIGN[:, :, ::-1][:, :, ::-1]], f32(2, 2, 2), "no view"),
+        (SQUARES, FOREIGN, "no view of an array that holds"),
+        ([BACKWARDS, SQUARES[1]], f32(2, 2, 2), "strides of whole elements"),
+        (SQUARES, BACKWARDS, "strides of whole elements"),
+        ([ODD, SQUARES[1]], f32(2, 2, 2), "aligned"),
+        (SQUARES, FROZEN, "output 0 is read-only"),
+        (SQUARES, np.broadcast_to(f32(2, 2), (2, 2, 2)), "output 0 is read-only"),
+        (SQUARES, TWICE, "output 0 may hold an element twice"),
+        ([f32(2, 2, 4)[:, :, ::2], SQUARES[1]], f32(2, 2, 2), "must be one element"),
+        (SQUARES, f32(2, 2, 4)[:, :, ::2], "must be one element"),
+    ],
+)
+def test_views_that_are_refused(
+    inputs: list[Array], output: Array, reason: str
+) -> None:
+    with pytest.raises(BindingError, match=reason):
+        bind("bmm", MATMUL, inputs, [output])
+
+
+def test_batch_axes_that_do_not_merge_are_refused() -> None:
+    x = f32(2, 3, 4, 6, 6)
+    with pytest.raises(BindingError, match="3 separate batch axes"):
+        bind("bmm", MATMUL, [x.transpose(2, 1, 0, 3, 4)] * 2, [f32(4, 3, 2, 6, 6)])
+
+
+def test_a_view_that_overlaps_is_refused() -> None:
+    arena = f32(3, 2, 2)
+    with pytest.raises(BindingError, match="output 0 shares memory with input 0"):
+        bind("bmm", MATMUL, [arena[:2].mT, arena[:2]], [arena[1:]])
 
 
 def test_neighbouring_buffers_of_one_arena_are_fine() -> None:

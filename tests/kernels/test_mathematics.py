@@ -141,6 +141,44 @@ def test_convolution_and_its_gradients(
     close(given_w[0], tw.grad, 1e-4)
 
 
+@pytest.mark.parametrize(("ta", "tb"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_bmm(ta: int, tb: int) -> None:
+    a = normal(2, 3, *((70, 20) if ta else (20, 70)))
+    b = normal(2, 3, *((30, 70) if tb else (70, 30)))
+    left, right = (torch.from_numpy(x) for x in (a, b))
+    expected = (left.mT if ta else left) @ (right.mT if tb else right)
+    close(run("bmm", a, b, ta=ta, tb=tb)[0], expected, 1e-4)
+
+
+@pytest.mark.parametrize("safe", [0, 1])
+def test_softmax_and_its_gradient(safe: int) -> None:
+    x, g = normal(4, 5, 30), normal(4, 5, 30)
+    x[1, 2, 3:] = -np.inf
+    if safe:
+        x[0, 4] = -np.inf
+    t = tensor(x)
+    y = torch.ops.aten._safe_softmax(t, -1) if safe else torch.softmax(t, -1)
+    (found,) = run("softmax", x, safe=safe)
+    close(found, y)
+    backward(y, g)
+    assert t.grad is not None
+    close(run("softmax_backward", g, found)[0], t.grad)
+
+
+def test_layer_norm_and_its_gradients() -> None:
+    x, g, w, b = normal(6, 7, 40), normal(6, 7, 40), normal(40), normal(40)
+    eps = float(np.float32(1e-5))
+    tx, tw, tb = tensor(x), tensor(w), tensor(b)
+    expected = functional.layer_norm(tx, (40,), tw, tb, eps)
+    backward(expected, g)
+    y, mean, rstd = run("layer_norm", x, w, b, eps=eps)
+    close(y, expected)
+    dx, dw, db = run("layer_norm_backward", g, x, w, mean, rstd)
+    for found, of in ((dx, tx), (dw, tw), (db, tb)):
+        assert of.grad is not None
+        close(found, of.grad, 1e-4)
+
+
 def test_max_pool_and_its_gradient() -> None:
     x = normal(2, 3, 11, 10)
     t = tensor(x)

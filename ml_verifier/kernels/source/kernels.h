@@ -32,18 +32,20 @@ struct tensor {
 enum { RUN_OK = 0, RUN_TRAP = 1 };
 
 #define LOCKSTEP_OPERATORS(X)                                                       \
-    X(matmul)                                                                       \
+    X(matmul) X(bmm)                                                                \
     X(add) X(sub) X(mul) X(div)                                                     \
     X(relu) X(relu_backward)                                                        \
     X(exp) X(log) X(tanh) X(sigmoid) X(sqrt)                                        \
     X(tanh_backward) X(sigmoid_backward)                                            \
     X(sum)                                                                          \
     X(log_softmax) X(log_softmax_backward)                                          \
+    X(softmax) X(softmax_backward)                                                  \
     X(nll_loss) X(nll_loss_backward)                                                \
     X(conv2d) X(conv2d_backward_input) X(conv2d_backward_weight)                    \
     X(max_pool2d) X(max_pool2d_backward)                                            \
     X(avg_pool2d) X(avg_pool2d_backward)                                            \
     X(batch_norm) X(batch_norm_backward)                                            \
+    X(layer_norm) X(layer_norm_backward)                                            \
     X(sgd) X(adamw) X(correction)                                                   \
     X(strided_copy) X(fill)                                                         \
     X(canonicalise) X(all_finite) X(philox_uniform)                                 \

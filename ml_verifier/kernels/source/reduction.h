@@ -61,6 +61,8 @@ static float lanes_fold(struct lanes *lanes) {
 DEFINE_LANES_FEED(feed_sum, a + u)
 /* The variance: (x - c)^2. */
 DEFINE_LANES_FEED(feed_square, fma_f(u - c, u - c, a))
+/* A sum of products. */
+DEFINE_LANES_FEED(feed_dot, fma_f(u, v, a))
 /* The gradient of a scale: g * ((x - c) * d). */
 DEFINE_LANES_FEED(feed_product, fma_f(v, (u - c) * d, a))
 

@@ -1,9 +1,11 @@
 /* One instruction set's build of every operator; compiled with -DLOCKSTEP_ISA=<name> and
  * the matching machine flags. Kept in one translation unit per variant, so that no inline
  * function compiled for one instruction set can be linked into another. */
+#include "bmm.h"
 #include "convolution.h"
 #include "elementwise.h"
 #include "hashing.h"
+#include "layer_norm.h"
 #include "matmul.h"
 #include "movement.h"
 #include "normalisation.h"
@@ -11,17 +13,22 @@
 #include "pooling.h"
 #include "reduction.h"
 #include "selfcheck.h"
+#include "softmax.h"
 
 static void scratch_needed(const struct call *call, int64_t *shared, int64_t *worker) {
     *shared = *worker = 0;
     switch (call->operator_index) {
     case OPERATOR_matmul:
+    case OPERATOR_bmm:
         *worker = (int64_t)sizeof(struct product_scratch);
         break;
     case OPERATOR_conv2d:
     case OPERATOR_conv2d_backward_input:
     case OPERATOR_conv2d_backward_weight:
         convolution_scratch(call, shared, worker);
+        break;
+    case OPERATOR_layer_norm_backward:
+        *shared = layer_norm_backward_scratch(call);
         break;
     default:
         break;
