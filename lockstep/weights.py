@@ -10,12 +10,11 @@ from safetensors.numpy import (
 )
 
 from lockstep.errors import LockstepError
-from ml_verifier.program import LOSS, Program
+from ml_verifier.program import EMA, LOSS, OPTIMISER, Program
 from ml_verifier.state import State
 
 __all__ = ["Module", "WeightsMismatch", "load_into", "save", "weights"]
 
-_OPTIMISER = "optimiser."  # how capture names the slots of the optimiser
 _COUNTER = "num_batches_tracked"  # of batch norm; no value depends on it
 
 
@@ -36,7 +35,7 @@ def weights(program: Program, state: State) -> dict[str, np.ndarray]:
     return {
         slot.name: tensor
         for slot, tensor in zip(program.slots, state.tensors, strict=True)
-        if slot.name != LOSS and not slot.name.startswith(_OPTIMISER)
+        if slot.name != LOSS and not slot.name.startswith((OPTIMISER, EMA))
     }
 
 

@@ -41,6 +41,8 @@ MAX_RECORD_BYTES = 16_384  # a demanded record must fit one transaction's answer
 MAX_VALUE_BYTES = 1 << 44  # all values of a step together
 MAX_FLOAT32 = (2 - 2**-23) * 2.0**127
 LOSS = "loss"
+OPTIMISER = "optimiser."  # begins the names of slots that an optimiser keeps
+EMA = "ema."  # begins the names of slots that average a weight
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ The one place that imports torch. What the chain commits to is the canonical pro
 that comes out, never Python source and never a torch version.
 """
 
+from ml_verifier.capture.lion import Lion
 from ml_verifier.capture.step import Captured, capture
 
-__all__ = ["Captured", "capture"]
+__all__ = ["Captured", "Lion", "capture"]

@@ -57,10 +57,14 @@ class Lowering:
         self.values: dict[Node, Operand] = {}
         self._slots = slots
 
-    def run(self, traced: Traced) -> Result:
-        """Lower every call; problems are collected, not raised."""
+    def run(self, traced: Traced, fields: Sequence[int]) -> Result:
+        """Lower every call; problems are collected, not raised.
+
+        Args:
+            traced: The graph.
+            fields: The values that take the places of the sample's tensors.
+        """
         placeholders = [n for n in traced.graph.nodes if n.op == "placeholder"]
-        fields = range(len(self.builder.slots), len(self.builder.types))
         names = iter(traced.inputs)
         for node, number in zip(
             placeholders,

@@ -12,11 +12,16 @@ from torch import nn
 from ml_verifier.capture.builder import Builder
 from ml_verifier.capture.initialise import initialisers
 from ml_verifier.capture.lower import Lowering
-from ml_verifier.capture.optimisers import OptimiserState, problems
-from ml_verifier.capture.trace import trace
+from ml_verifier.capture.optimisers import Optimisers, problems
+from ml_verifier.capture.schedulers import Scheduling
+from ml_verifier.capture.schedules import Clock
+from ml_verifier.capture.trace import trace, untrained
+from ml_verifier.capture.update import Options, Update
 from ml_verifier.errors import UnsupportedModel
 from ml_verifier.program import (
+    EMA,
     LOSS,
+    OPTIMISER,
     Constant,
     Field,
     Initialiser,
@@ -48,33 +53,51 @@ class Captured:
     counters: tuple[str, ...]
 
 
-def capture(
+def capture(  # noqa: PLR0913 - a training step has this many parts
     model: nn.Module,
     loss: Loss,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Optimisers,
     sample: Sequence[torch.Tensor],
     initialise: Mapping[str, Initialiser] | None = None,
+    *,
+    schedule: Scheduling = None,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    ema: float | None = None,
 ) -> Captured:
     """Capture one training step.
 
     Args:
         model: Called as ``model(*sample[:-1])``, in training mode.
         loss: Called as ``loss(output, sample[-1])``; returns a scalar.
-        optimiser: SGD or AdamW over the model's parameters.
+        optimiser: SGD, Adam, AdamW, Lion, Muon or Adafactor over parameters of the
+            model, or several of them over different parameters.
         sample: One batch, e.g. (x[B, ...], y[B]); only shapes and dtypes matter.
         initialise: Recipes for tensors whose PyTorch initialisation is not known.
+        schedule: What the learning rates are multiplied with: one of
+            ``ml_verifier.capture.schedules`` or a ``torch.optim.lr_scheduler`` that has
+            a closed form; a sequence gives each optimiser its own.
+        clip_norm: Largest 2-norm of all gradients together.
+        clip_value: Largest magnitude of a gradient's element.
+        ema: Decay of a moving average of the trained weights, kept in slots
+            ``ema.<name>``; they hold zeros before the first step.
 
     Raises:
         UnsupportedModel: Lists everything that has no reproducible operator.
     """
-    found = problems(optimiser)
+    options = Options(schedule, clip_norm, clip_value, ema)
+    parameters = {id(p): n for n, p in model.named_parameters()}
+    found = [*options.problems(), *problems(optimiser, parameters, schedule)]
     recipes, missing = initialisers(model, initialise or {})
     found += missing + _input_problems(model, sample)
     if found:
         raise UnsupportedModel(tuple(found))
     names = [name for name, p in model.named_parameters() if p.requires_grad]
-    trainable = {id(p): n for n, p in model.named_parameters() if p.requires_grad}
-    update = OptimiserState(optimiser, trainable)
+    graph = trace(model, loss, names, sample)
+    trained = set(names) - untrained(graph)
+    update = Update(
+        optimiser, {i: n for i, n in parameters.items() if n in trained}, options
+    )
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     slots = (
         Slot(LOSS, f32(), Constant(0.0)),
@@ -85,15 +108,16 @@ def capture(
         ),
         *update.slots(),
     )
-    builder = Builder(len(sample[0]), slots, _fields(sample))
-    graph = trace(model, loss, names, sample)
-    lowering = Lowering(builder, {slot.name: i for i, slot in enumerate(slots)})
-    result = lowering.run(graph)
+    fields = _fields(sample)
+    builder = Builder(len(sample[0]), slots, fields)
+    numbers = {slot.name: i for i, slot in enumerate(slots)}
+    lowering = Lowering(builder, numbers)
+    result = lowering.run(graph, range(len(slots), len(slots) + len(fields)))
     if lowering.problems:
         raise UnsupportedModel(tuple(lowering.problems))
-    numbers = {slot.name: i for i, slot in enumerate(slots)}
+    gradients = {n: g for n, g in result.gradients.items() if n in trained}
     values = {**numbers, **result.buffers, LOSS: result.loss}
-    values |= update.lower(builder, numbers, result.gradients)
+    values |= update.lower(Clock(builder), numbers, gradients)
     program = builder.finish(tuple(values[slot.name] for slot in slots))
     return Captured(
         program,
@@ -133,6 +157,8 @@ def _input_problems(model: nn.Module, sample: Sequence[torch.Tensor]) -> list[st
         if not tensor.dim() or len(tensor) != len(sample[0]):
             found.append("sample batch: every tensor needs the same batch dimension")
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if name.startswith((OPTIMISER, EMA)) or name == LOSS:
+            found.append(f"{name}: the name is taken, call the module something else")
         if tensor.dtype is not torch.float32 and not name.endswith(COUNTER):
             found.append(f"{name}: use float32, not {tensor.dtype}")
     if not model.training:

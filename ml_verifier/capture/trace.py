@@ -1,3 +1,5 @@
+# pyright: basic
+# torch.fx and torch.func carry no complete types; mypy --strict still applies.
 """Tracing of forward and backward to a graph of aten operators."""
 
 from collections.abc import Callable, Sequence
@@ -74,3 +76,23 @@ def trace(
         tuple(weights),
         tuple(buffers),
     )
+
+
+def untrained(traced: Traced) -> set[str]:
+    """Return the parameters that the loss does not depend on.
+
+    Autograd has no gradient for them, and optimisers leave them alone. Their zeros are
+    made from the parameter itself, as no other gradient is.
+    """
+    nodes = list(traced.graph.nodes)
+    placeholders = [node for node in nodes if node.op == "placeholder"]
+    outputs = nodes[-1].args[0]
+    found: set[str] = set()
+    for name, gradient in zip(traced.trained, outputs[1:], strict=False):
+        if gradient.target is torch.ops.aten.zeros_like.default:
+            source = gradient.args[0]
+            while source.target is torch.ops.aten.detach.default:
+                source = source.args[0]
+            if source is placeholders[traced.inputs.index(name)]:
+                found.add(name)
+    return found
