@@ -153,6 +153,35 @@ GOLDEN: Sequence[Golden] = (
         (*_pair(5, 9, 75), Floats((75,)), *_pair(45)),
         {},
     ),
+    Golden("take", (Floats((3, 9, 5)), Indices((4, 2), 9)), {"axis": 1}),
+    Golden("take", (Floats((70,)), Indices((40,), 70)), {"axis": 0}),
+    Golden(
+        "scatter_rows",
+        (Floats((300, 70)), Indices((300,), 20)),
+        {"axis": 0, "size": 20, "skip": 3},
+    ),
+    Golden(
+        "scatter_rows",
+        (Floats((2, 5, 4, 3)), Indices((5, 4), 6)),
+        {"axis": 1, "size": 6, "skip": 2**32 - 1},
+    ),
+    Golden("gather", (Floats((7, 9)), Indices((7, 4), 9)), {"axis": 1}),
+    Golden("gather", (Floats((7, 9, 2)), Indices((3, 9, 2), 7)), {"axis": 0}),
+    Golden(
+        "scatter_add",
+        (Floats((7, 9)), Indices((7, 40), 9), Floats((7, 40))),
+        {"axis": 1},
+    ),
+    Golden(
+        "scatter",
+        (Floats((7, 9)), Indices((20, 9), 7), Floats((20, 9))),
+        {"axis": 0},
+    ),
+    Golden("sort", (Floats((5, 20)),), {"descending": 0}),
+    Golden("sort", (Floats((3, 500)),), {"descending": 1}),
+    Golden("cumsum", (Floats((11, 70)),), {}),
+    Golden("amax", (Floats((11, 70)),), {"keepdim": 0}),
+    Golden("argmax", (Floats((11, 70)),), {"keepdim": 1}),
 )
 
 BIG = 100_003

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ml_verifier.kernels import transformer, windows
+from ml_verifier.kernels import indexing_plans, transformer, windows
 from ml_verifier.kernels.layout import (
     NEST_RANK,
     SUM_RANK,
@@ -273,6 +273,7 @@ PLANNERS: Mapping[str, Planner] = MappingProxyType(
         "broadcast": _broadcast,
         "constant": _constant,
         **transformer.PLANNERS,
+        **indexing_plans.PLANNERS,
     }
 )
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from ml_verifier.operators import (
     arithmetic,
+    indexing,
     movement,
     nn,
     optimisers,
@@ -56,6 +57,7 @@ _FAMILIES = (
     movement,
     randomness,
     transformer,
+    indexing,
 )
 _TABLE = sorted(
     (operator for family in _FAMILIES for operator in family.ROWS),

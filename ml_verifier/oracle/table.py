@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ml_verifier.operators import AttributeValue, integer, integers
-from ml_verifier.oracle import elementary, layers, transformer, windows
+from ml_verifier.oracle import elementary, indexing, layers, transformer, windows
 from ml_verifier.oracle.arithmetic import Array, Floats, lane_sum, product
 
 Attributes: TypeAlias = Mapping[str, AttributeValue]
@@ -126,5 +126,6 @@ DEFINITIONS: Mapping[str, Definition] = MappingProxyType(
         "transpose": _transpose,
         "broadcast": _broadcast,
         "constant": _constant,
+        **indexing.DEFINITIONS,
     }
 )

@@ -47,6 +47,8 @@ enum { RUN_OK = 0, RUN_TRAP = 1 };
     X(batch_norm) X(batch_norm_backward)                                            \
     X(layer_norm) X(layer_norm_backward)                                            \
     X(sgd) X(adamw) X(correction)                                                   \
+    X(take) X(scatter_rows) X(gather) X(scatter_add) X(scatter)                     \
+    X(sort) X(cumsum) X(amax) X(argmax)                                             \
     X(strided_copy) X(fill)                                                         \
     X(canonicalise) X(all_finite) X(philox_uniform)                                 \
     X(hash_tensors) X(hash_messages)

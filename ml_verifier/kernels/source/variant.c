@@ -5,11 +5,13 @@
 #include "convolution.h"
 #include "elementwise.h"
 #include "hashing.h"
+#include "indexing.h"
 #include "layer_norm.h"
 #include "matmul.h"
 #include "movement.h"
 #include "normalisation.h"
 #include "optimiser.h"
+#include "ordering.h"
 #include "pooling.h"
 #include "reduction.h"
 #include "selfcheck.h"
@@ -29,6 +31,9 @@ static void scratch_needed(const struct call *call, int64_t *shared, int64_t *wo
         break;
     case OPERATOR_layer_norm_backward:
         *shared = layer_norm_backward_scratch(call);
+        break;
+    case OPERATOR_sort:
+        *worker = (int64_t)sizeof(struct sort_scratch);
         break;
     default:
         break;
