@@ -55,6 +55,14 @@ def tile_shape(shape: tuple[int, ...], tile: int) -> tuple[int, int]:
     return min(TILE, rows - top), min(TILE, columns - left)
 
 
+def tile_bytes(array: Array, tile: int) -> bytes:
+    """Return the elements of one tile, row-major, little-endian."""
+    rows, columns = tile_shape(array.shape, tile)
+    top, left = (TILE * i for i in divmod(tile, tile_grid(array.shape)[1]))
+    matrix = array.reshape(matrix_shape(array.shape))
+    return matrix[top : top + rows, left : left + columns].tobytes()
+
+
 TILE_KEY, NODE_KEY, ROOT_KEY = map(
     hashing.derive_key, (TILE_CONTEXT, NODE_CONTEXT, ROOT_CONTEXT)
 )
@@ -154,9 +162,6 @@ def open_tile(position: int, tensors: Sequence[Array], slot: int, tile: int) -> 
     tree = state_tree(position, tensors)
     array = tensors[slot]
     levels = tensor_levels(array)
-    rows, columns = tile_shape(array.shape, tile)
-    top, left = (TILE * i for i in divmod(tile, tile_grid(array.shape)[1]))
-    matrix = array.reshape(matrix_shape(array.shape))
     return Opening(
         leaves=tree.count,
         type=type_of(array),
@@ -164,7 +169,7 @@ def open_tile(position: int, tensors: Sequence[Array], slot: int, tile: int) -> 
         tile_path=tuple(
             level[tile >> i ^ 1].tobytes() for i, level in enumerate(levels[:-1])
         ),
-        tile=matrix[top : top + rows, left : left + columns].tobytes(),
+        tile=tile_bytes(array, tile),
     )
 
 
