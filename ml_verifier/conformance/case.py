@@ -49,7 +49,7 @@ class Case:
         types = infer(BY_NAME[self.name], self.types(), self.attributes)
         made = [np.empty(t.shape, t.dtype.numpy) for t in types]
         for array in made:
-            array.view(np.uint8).fill(0xA5) if array.ndim else array.fill(-77)
+            array.reshape(-1).view(np.uint8).fill(0xA5)
         return made
 
     def run(self, backend: Arithmetic) -> tuple[int, list[Array]]:

@@ -43,6 +43,7 @@ READ_ONLY = f32(4)
 READ_ONLY.flags.writeable = False
 X = f32(1, 1, 4, 4)
 NORM: Attributes = {"momentum": 0.5, "eps": 0.5}
+ROWS: Attributes = {"axis": 0, "size": 5, "skip": 2**32 - 1}
 
 REFUSED: list[tuple[str, dict[str, Any], list[Any], list[Any], str]] = [
     ("swish", {}, [f32(4)], [f32(4)], "no operator 'swish'"),
@@ -200,6 +201,31 @@ REFUSED: list[tuple[str, dict[str, Any], list[Any], list[Any], str]] = [
     ("broadcast", {"shape": (3,)}, [f32(2)], [f32(3)], "does not broadcast"),
     ("broadcast", {"shape": (2,)}, [f32(1, 2)], [f32(2)], "does not broadcast"),
     ("constant", {"shape": (2,), "value": 0.1}, [], [f32(2)], "exactly representable"),
+    ("take", {"axis": 1}, [f32(3), i64(2)], [f32(2)], r"axis must be in \[0, 0\]"),
+    ("take", {"axis": 0}, [f32(), i64(2)], [f32(2)], "a scalar has no axis"),
+    ("take", {"axis": 0}, [f32(3), f32(2)], [f32(2)], "input 1 must be int64"),
+    ("take", {"axis": 0}, [f32(0), i64(2)], [f32(2)], "no empty inputs"),
+    ("take", {"axis": 0}, [np.zeros(3), i64(2)], [f32(2)], "input 0 must be one of"),
+    ("take", {"axis": 0}, [f32(3, 2), i64(4)], [f32(4)], "output 0 must have shape"),
+    ("take", {"axis": 0}, [f32(3), i64(2)], [i64(2)], "output 0 must be float32"),
+    ("scatter_rows", ROWS, [f32(4), i64(3)], [f32(5)], "does not have the axes"),
+    ("scatter_rows", {**ROWS, "axis": 2}, [f32(4), i64()], [f32(4, 5)], "the axes"),
+    ("scatter_rows", ROWS, [f32(4), i64(4)], [f32(4)], "output 0 must have shape"),
+    ("scatter_rows", {**ROWS, "size": 0}, [f32(4), i64(4)], [f32(0)], "size must be"),
+    ("scatter_rows", {**ROWS, "skip": 2**32}, [f32(4), i64(4)], [f32(5)], "skip must"),
+    ("gather", {"axis": 0}, [f32(3, 2), i64(4, 1)], [f32(4, 1)], "not only in axis 0"),
+    ("gather", {"axis": 0}, [f32(3, 2), i64(4)], [f32(4)], "not only in axis 0"),
+    ("gather", {"axis": 0}, [f32(3), i64(4)], [f32(3)], "output 0 must have shape"),
+    ("scatter", {"axis": 0}, [f32(3), i64(4), i64(4)], [f32(3)], "2 must be float32"),
+    ("scatter", {"axis": 0}, [f32(3), i64(4), f32(3)], [f32(3)], "input 2 must have"),
+    ("scatter_add", {"axis": 0}, [i64(3), i64(4), i64(4)], [i64(3)], "0 must be float"),
+    ("sort", {"descending": 2}, [f32(3)], [f32(3), i64(3)], "descending must be in"),
+    ("sort", {"descending": 0}, [f32(2, 16_385)], [f32(1), i64(1)], "at most 16384"),
+    ("sort", {"descending": 0}, [f32(3)], [f32(3), f32(3)], "output 1 must be int64"),
+    ("cumsum", {}, [f32()], [f32()], r"expected x\[..., C\]"),
+    ("amax", {"keepdim": 0}, [f32(3, 0)], [f32(3)], "not empty"),
+    ("amax", {"keepdim": 1}, [f32(3, 2)], [f32(3)], "output 0 must have shape"),
+    ("argmax", {"keepdim": 0}, [f32(3, 2)], [f32(3)], "output 0 must be int64"),
 ]
 
 
