@@ -182,6 +182,21 @@ GOLDEN: Sequence[Golden] = (
     Golden("cumsum", (Floats((11, 70)),), {}),
     Golden("amax", (Floats((11, 70)),), {"keepdim": 0}),
     Golden("argmax", (Floats((11, 70)),), {"keepdim": 1}),
+    Golden("erf", (Floats((N,), -4.0, 4.0),), {}),
+    Golden("sin", (Floats((N,), -100.0, 100.0),), {}),
+    Golden("cos", (Floats((N,), -100.0, 100.0),), {}),
+    Golden("sin", (Floats((N,), -1e30, 1e30),), {}),
+    Golden("cos", (Floats((N,), -1e30, 1e30),), {}),
+    Golden("neg", (Floats((N,)),), {}),
+    Golden("abs", (Floats((N,)),), {}),
+    Golden("sign", (Floats((N,)),), {}),
+    Golden("floor", (Floats((N,), -9.0, 9.0),), {}),
+    Golden("ceil", (Floats((N,), -9.0, 9.0),), {}),
+    Golden("trunc", (Floats((N,), -9.0, 9.0),), {}),
+    Golden("round", (Floats((N,), -9.0, 9.0),), {}),
+    Golden("rsqrt", (Floats((N,)),), {}),
+    Golden("maximum", (Floats((7, 1, 33)), Floats((5, 33))), {}),
+    Golden("minimum", (Floats((7, 5, 33)), Floats((5, 1))), {}),
 )
 
 BIG = 100_003

@@ -243,11 +243,17 @@ def _constant(request: Request) -> Plan:
     return Plan("fill", (), (y,), (y.size,), (request.scalar("value"),))
 
 
+_BINARY = ("add", "sub", "mul", "div", "maximum", "minimum")
+_UNARY = (
+    *("relu", "exp", "log", "tanh", "sigmoid", "sqrt", "erf", "sin", "cos"),
+    *("neg", "abs", "sign", "floor", "ceil", "trunc", "round", "rsqrt"),
+)
+
 PLANNERS: Mapping[str, Planner] = MappingProxyType(
     {
         "matmul": _matmul,
-        **dict.fromkeys(("add", "sub", "mul", "div"), _binary),
-        **dict.fromkeys(("relu", "exp", "log", "tanh", "sigmoid", "sqrt"), _pointwise),
+        **dict.fromkeys(_BINARY, _binary),
+        **dict.fromkeys(_UNARY, _pointwise),
         **dict.fromkeys(
             ("relu_backward", "tanh_backward", "sigmoid_backward"), _backward
         ),

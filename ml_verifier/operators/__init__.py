@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from ml_verifier.operators import (
     arithmetic,
+    elementwise,
     indexing,
     movement,
     nn,
@@ -51,6 +52,7 @@ __all__ = [
 
 _FAMILIES = (
     arithmetic,
+    elementwise,
     nn,
     windows,
     optimisers,

@@ -18,7 +18,7 @@ VARIADIC = -1  # arity of an operator whose nodes say how many inputs they have
 MAX_VARIADIC = 8  # as many buffers as a call of the kernels holds
 
 MAX_INTEGER = 2**31 - 1  # kernels index windows with 32 bits
-TRANSCENDENTAL_MACS = 32  # one correctly rounded exp, log or tanh, in MACs of time
+TRANSCENDENTAL_MACS = 32  # one correctly rounded function, in MACs of time
 
 
 class ShapeError(Exception):
@@ -39,8 +39,8 @@ class Operator:
         scratch: Bytes a kernel needs beside its inputs and outputs.
         traffic: Bytes it moves through that scratch.
         rounded: Correctly rounded functions (exp, log, tanh, erf, sin, cos) evaluated
-            per element of its largest tensor; a hostile input takes the slow, exact
-            path at each of them.
+            per element of its largest tensor, in units of one exp; a hostile input
+            takes the slow, exact path at each of them.
     """
 
     code: int

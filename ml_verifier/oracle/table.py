@@ -55,6 +55,23 @@ def _sigmoid_backward(g: Floats, y: Floats) -> Floats:
     return (g * (ONE - y)) * y
 
 
+def _sign(x: Floats) -> Floats:
+    one, zero = np.float32(1), np.float32(0)
+    return np.where(np.isnan(x), x, np.where(x > 0, one, np.where(x < 0, -one, zero)))
+
+
+def _rsqrt(x: Floats) -> Floats:
+    return ONE / np.sqrt(x)
+
+
+def _maximum(a: Floats, b: Floats) -> Floats:
+    return np.where(np.isnan(a), a, np.where(np.isnan(b) | (a < b), b, a))
+
+
+def _minimum(a: Floats, b: Floats) -> Floats:
+    return np.where(np.isnan(a), a, np.where(np.isnan(b) | (a > b), b, a))
+
+
 def _sum(attributes: Attributes, x: Floats) -> Result:
     axes = integers(attributes, "axes")
     kept = tuple(axis for axis in range(x.ndim) if axis not in axes)
@@ -127,5 +144,18 @@ DEFINITIONS: Mapping[str, Definition] = MappingProxyType(
         "broadcast": _broadcast,
         "constant": _constant,
         **indexing.DEFINITIONS,
+        "erf": _plain(elementary.erf),
+        "sin": _plain(elementary.sin),
+        "cos": _plain(elementary.cos),
+        "neg": _plain(np.negative),
+        "abs": _plain(np.abs),
+        "sign": _plain(_sign),
+        "floor": _plain(np.floor),
+        "ceil": _plain(np.ceil),
+        "trunc": _plain(np.trunc),
+        "round": _plain(np.rint),
+        "rsqrt": _plain(_rsqrt),
+        "maximum": _plain(_maximum),
+        "minimum": _plain(_minimum),
     }
 )

@@ -23,6 +23,11 @@ from tests.kernels.cases import (
 )
 
 FEW = settings(max_examples=25)
+BINARY = ("add", "sub", "mul", "div", "maximum", "minimum")
+UNARY = (
+    *("relu", "exp", "log", "tanh", "sigmoid", "sqrt", "erf", "sin", "cos"),
+    *("neg", "abs", "sign", "floor", "ceil", "trunc", "round", "rsqrt"),
+)
 
 
 @st.composite
@@ -58,7 +63,7 @@ def broadcasts(draw: st.DrawFn) -> Case:
     for _ in range(2):
         thinned = [draw(st.sampled_from((n, n, 1))) for n in shape]
         operands.append(draw(floats(thinned[draw(st.integers(0, len(shape))) :])))
-    name = draw(st.sampled_from(["add", "sub", "mul", "div"]))
+    name = draw(st.sampled_from(BINARY))
     return Case(name, operands)
 
 
@@ -67,14 +72,14 @@ def test_binary_broadcasting(case: Case) -> None:
     check(case)
 
 
-@pytest.mark.parametrize("name", ["add", "sub", "mul", "div"])
+@pytest.mark.parametrize("name", BINARY)
 @FEW
 @given(data=st.data(), n=lengths)
 def test_binary_flat(name: str, data: st.DataObject, n: int) -> None:
     check(Case(name, (data.draw(floats((n,))), data.draw(floats((n,))))))
 
 
-@pytest.mark.parametrize("name", ["relu", "exp", "log", "tanh", "sigmoid", "sqrt"])
+@pytest.mark.parametrize("name", UNARY)
 @FEW
 @given(data=st.data(), n=lengths)
 def test_unary(name: str, data: st.DataObject, n: int) -> None:

@@ -57,6 +57,17 @@ UNARY: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
     "exp": (torch.exp, ""),
     "log": (torch.log, ""),
     "sqrt": (torch.sqrt, ""),
+    "erf": (torch.erf, ""),
+    "sin": (torch.sin, ""),
+    "cos": (torch.cos, ""),
+    "neg": (torch.neg, ""),
+    "abs": (torch.abs, ""),
+    "sign": (torch.sign, ""),
+    "floor": (torch.floor, ""),
+    "ceil": (torch.ceil, ""),
+    "trunc": (torch.trunc, ""),
+    "round": (torch.round, ""),
+    "rsqrt": (torch.rsqrt, ""),
 }
 
 
@@ -64,7 +75,7 @@ UNARY: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
 def test_unary_and_its_gradient(name: str) -> None:
     function, saved = UNARY[name]
     x, g = normal(100), normal(100)
-    x = np.abs(x) + np.float32(0.1) if name in {"log", "sqrt"} else x
+    x = np.abs(x) + np.float32(0.1) if name in {"log", "sqrt", "rsqrt"} else x
     t = tensor(x)
     y = function(t)
     close(run(name, x)[0], y)
@@ -76,7 +87,7 @@ def test_unary_and_its_gradient(name: str) -> None:
     close(run(f"{name}_backward", g, kept)[0], t.grad)
 
 
-@pytest.mark.parametrize("name", ["add", "sub", "mul", "div"])
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "maximum", "minimum"])
 def test_binary(name: str) -> None:
     a, b = normal(4, 1, 5), np.abs(normal(3, 1)) + np.float32(1)
     expected = getattr(torch, name)(torch.from_numpy(a), torch.from_numpy(b))

@@ -114,6 +114,12 @@ static struct pair two_sum(double a, double b) {
     return (struct pair){sum, (a - (sum - part)) + (b - part)};
 }
 
+#ifdef HARDWARE_FMA
+static struct pair two_product(double a, double b) {
+    double product = a * b;
+    return (struct pair){product, __builtin_fma(a, b, -product)};
+}
+#else
 static struct pair split(double a) {
     double scaled = a * 134217729.0; /* 2^27 + 1: Veltkamp */
     double high = scaled - (scaled - a);
@@ -127,6 +133,7 @@ static struct pair two_product(double a, double b) {
                    x.low * y.low; /* Dekker */
     return (struct pair){product, error};
 }
+#endif
 
 static struct pair pair_add(struct pair a, struct pair b) {
     struct pair s = two_sum(a.high, b.high), t = two_sum(a.low, b.low);
@@ -148,6 +155,13 @@ static struct pair pair_divide(struct pair a, struct pair b) {
     struct pair last = pair_add(rest, (struct pair){-again.high, -again.low});
     struct pair sum = two_sum(q, correction);
     return two_sum(sum.high, sum.low + last.high / b.high);
+}
+
+/* a / k for a positive integer k. */
+static struct pair pair_divide_by(struct pair a, double k) {
+    double q = a.high / k;
+    struct pair product = two_product(q, k);
+    return two_sum(q, (((a.high - product.high) - product.low) + a.low) / k);
 }
 
 /* exp(r) - 1 by its series; 30 terms leave less than 2^-150 for |r| <= ln(2) / 2. */
@@ -216,20 +230,28 @@ static float tanh_exact(float value) {
 
 /* ---- arrays ---- */
 
+/* Both ends of the interval in which the exact result lies, rounded: when they are one
+ * float, that is the answer. */
+#define DEFINE_BOUNDS(name, margin)                                                 \
+    static void name##_bounds(const float *restrict x, float *restrict low,         \
+                              float *restrict high, int count) {                    \
+        const double lower = 1.0 - (margin), upper = 1.0 + (margin);                \
+        for (int i = 0; i < count; i++) {                                           \
+            double value = name##_fast(x[i]);                                       \
+            low[i] = (float)(value * lower);                                        \
+            high[i] = (float)(value * upper);                                       \
+        }                                                                           \
+    }
+
 #define DEFINE_CORRECTLY_ROUNDED(name)                                              \
     static void name##_array(const float *restrict x, float *restrict y, int64_t n) { \
         enum { BLOCK = 128 };                                                       \
-        double lower = 1.0 - MARGIN, upper = 1.0 + MARGIN;                          \
         for (int64_t start = 0; start < n; start += BLOCK) {                        \
             const float *restrict in = x + start;                                   \
             float *restrict out = y + start;                                        \
             int count = (int)minimum(BLOCK, n - start);                             \
             float other[BLOCK];                                                     \
-            for (int i = 0; i < count; i++) {                                       \
-                double value = name##_fast(in[i]);                                  \
-                out[i] = (float)(value * lower);                                    \
-                other[i] = (float)(value * upper);                                  \
-            }                                                                       \
+            name##_bounds(in, out, other, count);                                   \
             uint32_t unsafe = 0;                                                    \
             for (int i = 0; i < count; i++)                                         \
                 unsafe |= float_bits(out[i]) ^ float_bits(other[i]);                \
@@ -240,6 +262,9 @@ static float tanh_exact(float value) {
         }                                                                           \
     }
 
+DEFINE_BOUNDS(exp, MARGIN)
+DEFINE_BOUNDS(log, MARGIN)
+DEFINE_BOUNDS(tanh, MARGIN)
 DEFINE_CORRECTLY_ROUNDED(exp)
 DEFINE_CORRECTLY_ROUNDED(log)
 DEFINE_CORRECTLY_ROUNDED(tanh)

@@ -4,6 +4,8 @@
 #define LOCKSTEP_ELEMENTWISE_H
 
 #include "elementary.h"
+#include "error_function.h"
+#include "trigonometric.h"
 
 /* size[0] dimensions (1 to 8, adjacent ones merged), then three rows of 8: extents,
  * strides of a, strides of b. The innermost strides are 0 or 1. */
@@ -92,6 +94,30 @@ DEFINE_BINARY(add, u + v)
 DEFINE_BINARY(sub, u - v)
 DEFINE_BINARY(mul, u * v)
 DEFINE_BINARY(div, u / v)
+DEFINE_BINARY(maximum, u != u ? u : (v != v ? v : (u >= v ? u : v)))
+DEFINE_BINARY(minimum, u != u ? u : (v != v ? v : (u <= v ? u : v)))
+
+/* Rounding to an integer, without the instructions that some machines lack. From 2^23 on
+ * every float is one. */
+INLINE float with_sign(float magnitude, float of) {
+    return bits_float(float_bits(magnitude) | (float_bits(of) & 0x80000000u));
+}
+
+INLINE float round_f(float x) {
+    float a = bits_float(float_bits(x) & 0x7fffffffu);
+    return a < 0x1p23f ? with_sign((a + 0x1p23f) - 0x1p23f, x) : x;
+}
+
+INLINE float trunc_f(float x) {
+    float a = bits_float(float_bits(x) & 0x7fffffffu);
+    float nearest = (a + 0x1p23f) - 0x1p23f;
+    return a < 0x1p23f ? with_sign(nearest > a ? nearest - 1.0f : nearest, x) : x;
+}
+
+INLINE float floor_f(float x) {
+    float nearest = round_f(x);
+    return nearest > x ? with_sign(nearest - 1.0f, x) : nearest;
+}
 
 /* One or two inputs of equal shape, one output. */
 #define DEFINE_POINTWISE(name, cost, expression)                                    \
@@ -113,10 +139,18 @@ DEFINE_BINARY(div, u / v)
         return RUN_OK;                                                              \
     }
 
-/* The binding passes the one input of relu and sqrt in both places. */
+/* The binding passes the one input of a unary operator in both places. */
 DEFINE_POINTWISE(relu, 1, u != u ? u : (u > 0.0f ? u : 0.0f))
 DEFINE_POINTWISE(relu_backward, 1, v <= 0.0f ? 0.0f : u)
+DEFINE_POINTWISE(neg, 1, bits_float(float_bits(u) ^ 0x80000000u))
+DEFINE_POINTWISE(abs, 1, bits_float(float_bits(u) & 0x7fffffffu))
+DEFINE_POINTWISE(sign, 1, u != u ? u : (u > 0.0f ? 1.0f : (u < 0.0f ? -1.0f : 0.0f)))
+DEFINE_POINTWISE(floor, 2, floor_f(u))
+DEFINE_POINTWISE(ceil, 2, -floor_f(-u))
+DEFINE_POINTWISE(trunc, 2, trunc_f(u))
+DEFINE_POINTWISE(round, 2, round_f(u))
 DEFINE_POINTWISE(sqrt, 2, __builtin_sqrtf(u))
+DEFINE_POINTWISE(rsqrt, 4, 1.0f / __builtin_sqrtf(u))
 DEFINE_POINTWISE(tanh_backward, 1, u * (1.0f - v * v))
 DEFINE_POINTWISE(sigmoid_backward, 1, (u * (1.0f - v)) * v)
 
@@ -148,6 +182,9 @@ DEFINE_UNARY_ARRAY(exp)
 DEFINE_UNARY_ARRAY(log)
 DEFINE_UNARY_ARRAY(tanh)
 DEFINE_UNARY_ARRAY(sigmoid)
+DEFINE_UNARY_ARRAY(erf)
+DEFINE_UNARY_ARRAY(sin)
+DEFINE_UNARY_ARRAY(cos)
 
 static void unary_range(int function, uint32_t first, int64_t n, float *out) {
     enum { BLOCK = 1024 };
@@ -158,6 +195,9 @@ static void unary_range(int function, uint32_t first, int64_t n, float *out) {
         if (function == 0) exp_array(x, out + start, count);
         if (function == 1) log_array(x, out + start, count);
         if (function == 2) tanh_array(x, out + start, count);
+        if (function == 3) erf_array(x, out + start, count);
+        if (function == 4) sin_array(x, out + start, count);
+        if (function == 5) cos_array(x, out + start, count);
     }
 }
 

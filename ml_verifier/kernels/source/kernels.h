@@ -37,6 +37,9 @@ enum { RUN_OK = 0, RUN_TRAP = 1 };
     X(relu) X(relu_backward)                                                        \
     X(exp) X(log) X(tanh) X(sigmoid) X(sqrt)                                        \
     X(tanh_backward) X(sigmoid_backward)                                            \
+    X(erf) X(sin) X(cos)                                                            \
+    X(neg) X(abs) X(sign) X(floor) X(ceil) X(trunc) X(round) X(rsqrt)               \
+    X(maximum) X(minimum)                                                           \
     X(sum)                                                                          \
     X(log_softmax) X(log_softmax_backward)                                          \
     X(softmax) X(softmax_backward)                                                  \
@@ -87,7 +90,8 @@ struct variant {
     operator_run run[OPERATOR_COUNT];
     /* 0 when the build's arithmetic is IEEE-754 as specified; else a bit per fault. */
     int (*selfcheck)(void);
-    /* exp, log, tanh over n consecutive bit patterns, for exhaustive checks. */
+    /* exp, log, tanh, erf, sin, cos over n consecutive bit patterns, for exhaustive
+     * checks. */
     void (*unary_range)(int function, uint32_t first, int64_t n, float *out);
     /* Bytes of scratch that the call needs, shared and per worker. */
     void (*scratch_needed)(const struct call *call, int64_t *shared, int64_t *worker);

@@ -225,7 +225,7 @@ EXPORT int lockstep_selfcheck(const char *name) {
     return result;
 }
 
-/* function: 0 exp, 1 log, 2 tanh. */
+/* function: 0 exp, 1 log, 2 tanh, 3 erf, 4 sin, 5 cos. */
 EXPORT void lockstep_unary_range(int function, uint32_t first, int64_t n, float *out) {
     pool_enter();
     uint64_t saved = float_environment_enter();
