@@ -52,7 +52,10 @@ enum { RUN_OK = 0, RUN_TRAP = 1 };
     X(sgd) X(adamw) X(correction)                                                   \
     X(take) X(scatter_rows) X(gather) X(scatter_add) X(scatter)                     \
     X(sort) X(cumsum) X(amax) X(argmax)                                             \
-    X(strided_copy) X(fill)                                                         \
+    X(strided_copy) X(fill) X(pad) X(concat) X(iota) X(cast)                        \
+    X(eq) X(ne) X(lt) X(le) X(gt) X(ge)                                             \
+    X(and) X(or) X(xor) X(not) X(where)                                             \
+    X(int_add) X(int_sub) X(int_mul) X(int_floordiv) X(int_remainder)               \
     X(canonicalise) X(all_finite) X(philox_uniform)                                 \
     X(hash_tensors) X(hash_messages)
 
