@@ -199,6 +199,12 @@ GOLDEN: Sequence[Golden] = (
     Golden("maximum", (Floats((7, 1, 33)), Floats((5, 33))), {}),
     Golden("minimum", (Floats((7, 5, 33)), Floats((5, 1))), {}),
     *MOVEMENT,
+    Golden("gelu", (Floats((N,), -6.0, 6.0),), {}),
+    Golden("gelu_backward", (Floats((N,)), Floats((N,), -6.0, 6.0)), {}),
+    Golden("gelu_tanh", (Floats((N,), -6.0, 6.0),), {}),
+    Golden("gelu_tanh_backward", (Floats((N,)), Floats((N,), -6.0, 6.0)), {}),
+    Golden("silu", (Floats((N,), -100.0, 100.0),), {}),
+    Golden("silu_backward", (Floats((N,)), Floats((N,), -100.0, 100.0)), {}),
 )
 
 BIG = 100_003

@@ -179,15 +179,18 @@ def _correction(request: Request) -> Plan:
 _UNARY = (
     *("relu", "exp", "log", "tanh", "sigmoid", "sqrt", "erf", "sin", "cos"),
     *("neg", "abs", "sign", "floor", "ceil", "trunc", "round", "rsqrt"),
+    *("gelu", "gelu_tanh", "silu"),
+)
+_BACKWARD = (
+    *("relu_backward", "tanh_backward", "sigmoid_backward"),
+    *("gelu_backward", "gelu_tanh_backward", "silu_backward"),
 )
 
 PLANNERS: Mapping[str, Planner] = MappingProxyType(
     {
         "matmul": _matmul,
         **dict.fromkeys(_UNARY, _pointwise),
-        **dict.fromkeys(
-            ("relu_backward", "tanh_backward", "sigmoid_backward"), _backward
-        ),
+        **dict.fromkeys(_BACKWARD, _backward),
         "sum": _sum,
         "log_softmax": _log_softmax,
         "log_softmax_backward": _log_softmax_backward,

@@ -8,6 +8,7 @@ import numpy as np
 
 from ml_verifier.operators import AttributeValue, integer, integers
 from ml_verifier.oracle import (
+    activations,
     elementary,
     indexing,
     layers,
@@ -144,6 +145,12 @@ DEFINITIONS: Mapping[str, Definition] = MappingProxyType(
         "trunc": _plain(np.trunc),
         "round": _plain(np.rint),
         "rsqrt": _plain(_rsqrt),
+        "gelu": _plain(activations.gelu),
+        "gelu_backward": _plain(activations.gelu_backward),
+        "gelu_tanh": _plain(activations.gelu_tanh),
+        "gelu_tanh_backward": _plain(activations.gelu_tanh_backward),
+        "silu": _plain(activations.silu),
+        "silu_backward": _plain(activations.silu_backward),
         "maximum": _plain(_maximum),
         "minimum": _plain(_minimum),
         **movement.DEFINITIONS,

@@ -40,6 +40,8 @@ enum { RUN_OK = 0, RUN_TRAP = 1 };
     X(erf) X(sin) X(cos)                                                            \
     X(neg) X(abs) X(sign) X(floor) X(ceil) X(trunc) X(round) X(rsqrt)               \
     X(maximum) X(minimum)                                                           \
+    X(gelu) X(gelu_backward) X(gelu_tanh) X(gelu_tanh_backward)                     \
+    X(silu) X(silu_backward)                                                        \
     X(sum)                                                                          \
     X(log_softmax) X(log_softmax_backward)                                          \
     X(softmax) X(softmax_backward)                                                  \
