@@ -5,7 +5,7 @@ import sys
 
 from benchmarks.harness import report
 
-PARTS = ("training", "executor", "dispute")
+PARTS = ("training", "executor", "dispute", "hashing")
 
 
 def main() -> None:

@@ -10,7 +10,8 @@
 
 enum {
     TILE = 64,
-    TILES_AT_ONCE = 16, /* of one task; their chunks and nodes fill the lanes */
+    TILES_AT_ONCE = 16,   /* of one task; their chunks and nodes fill the lanes */
+    PAIRS_AT_ONCE = 1024, /* likewise, in the tree above */
     MOST_ITEM_BYTES = 8,
     MOST_CHUNKS = TILE * TILE * MOST_ITEM_BYTES / CHUNK_BYTES,
     HEADER_BYTES = 2 + 4 * HASHED_RANK
@@ -117,7 +118,37 @@ static void hash_tiles(const void *context, int64_t task, const struct worker *w
     }
 }
 
-/* All trees at once, level by level. A level follows the one below it in memory. */
+/* Neighbours of one level and where their parents go. */
+struct pairs {
+    const uint8_t *children;
+    uint8_t *parents;
+    int64_t count;
+    const uint32_t *key;
+};
+
+static void push_pairs(struct queue *queue, const struct pairs *pairs, int64_t first,
+                       int64_t last) {
+    for (int64_t k = first; k < last; k++) {
+        struct message pair = run_of(pairs->children + 2 * k * HASH_BYTES, BLOCK_BYTES);
+        pair.first = CHUNK_START;
+        pair.last = CHUNK_END | ROOT;
+        pair.out = pairs->parents + k * HASH_BYTES;
+        queue_push(queue, &pair);
+    }
+}
+
+static void hash_pairs(const void *context, int64_t task, const struct worker *worker) {
+    (void)worker;
+    const struct pairs *pairs = context;
+    int64_t first = task * PAIRS_AT_ONCE;
+    struct queue queue;
+    queue_open(&queue, pairs->key, DERIVE_KEY_MATERIAL);
+    push_pairs(&queue, pairs, first, minimum(first + PAIRS_AT_ONCE, pairs->count));
+    queue_flush(&queue);
+}
+
+/* All trees, level by level: wide levels are shared among threads, the others of all
+ * trees share the lanes. A level follows the one below it in memory. */
 static void hash_nodes(const struct tree_job *job) {
     struct queue queue;
     queue_open(&queue, job->keys[1], DERIVE_KEY_MATERIAL);
@@ -128,14 +159,12 @@ static void hash_nodes(const struct tree_job *job) {
             if (nodes < 2) continue;
             more = 1;
             uint8_t *children = job->tensors[i].nodes + 2 * (leaves - nodes) * HASH_BYTES;
-            uint8_t *parents = children + nodes * HASH_BYTES;
-            for (int64_t k = 0; k < nodes / 2; k++) {
-                struct message pair = run_of(children + 2 * k * HASH_BYTES, BLOCK_BYTES);
-                pair.first = CHUNK_START;
-                pair.last = CHUNK_END | ROOT;
-                pair.out = parents + k * HASH_BYTES;
-                queue_push(&queue, &pair);
-            }
+            struct pairs pairs = {
+                children, children + nodes * HASH_BYTES, nodes / 2, job->keys[1]};
+            if (pairs.count > PAIRS_AT_ONCE)
+                pool_run(hash_pairs, &pairs, ceil_div(pairs.count, PAIRS_AT_ONCE));
+            else
+                push_pairs(&queue, &pairs, 0, pairs.count);
         }
         queue_flush(&queue);
     }
