@@ -5,13 +5,13 @@ import struct
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 from ml_verifier import kernels, oracle
 from ml_verifier.conformance.golden import GOLDEN
+from ml_verifier.kernels import hashing
 from ml_verifier.kernels.library import CALL_SCALARS, CALL_SIZES
 from ml_verifier.kernels.planners import PLANNERS
 from ml_verifier.kernels.request import Request
@@ -67,20 +67,26 @@ def recorded(case: Case) -> bytes:
     )
 
 
-def compiled(
-    build: ModuleType, machine: str, compiler: Sequence[str], folder: Path
-) -> Path:
-    """The replaying program with the kernels inside."""
+def compiled(source: str, machine: str, compiler: Sequence[str], folder: Path) -> Path:
+    """A program of ours with the kernels inside."""
+    build = hatch_build()
     command = [compiler[0], *build.FLAGS, *compiler[1:]]
     objects: list[str] = []
     for name, arguments in build.units(machine).items():
         objects.append(str(folder / f"{name}.o"))
         subprocess.run([*command, *arguments, "-c", "-o", objects[-1]], check=True)  # noqa: S603  a compiler on our own sources
     program = folder / "foreign"
-    source = str(Path(__file__).with_name("foreign.c"))
-    link = [*command, "-I", str(build.SOURCES), source, *objects]
+    main = str(Path(__file__).with_name(source))
+    link = [*command, "-I", str(build.SOURCES), main, *objects]
     subprocess.run([*link, "-pthread", "-o", str(program)], check=True)  # noqa: S603  likewise
     return program
+
+
+def needs(*tools: str) -> None:
+    """Skips where a tool is not installed."""
+    for tool in tools:
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
 
 
 @pytest.mark.slow
@@ -89,13 +95,30 @@ def compiled(
 def test_the_same_bits_elsewhere(
     machine: str, compiler: Sequence[str], emulator: Sequence[str], tmp_path: Path
 ) -> None:
-    for tool in (compiler[0], *emulator):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
+    needs(compiler[0], *emulator)
     calls = [recorded(case) for case in cases()]
     record = tmp_path / "calls"
     record.write_bytes(struct.pack("<q", len(calls)) + b"".join(calls))
-    program = compiled(hatch_build(), machine, compiler, tmp_path)
+    program = compiled("foreign.c", machine, compiler, tmp_path)
     command = [*emulator, str(program), str(record)]
     result = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603  just built
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("soak")
+@pytest.mark.parametrize(("machine", "compiler", "emulator"), TOOLCHAINS)
+def test_the_same_roots_elsewhere(
+    machine: str, compiler: Sequence[str], emulator: Sequence[str], tmp_path: Path
+) -> None:
+    needs(compiler[0], *emulator)
+    pattern = np.arange(300 * 333 * 4, dtype=np.uint32) * np.uint32(2654435761) >> 13
+    data = pattern.astype(np.uint8)
+    tensors = [data.view("<f4").reshape(300, 333), data[: 77 * 8].view("<i8")]
+    expected = b"".join(hashing.tensor_roots(tensors, [1, 2], bytes(96))).hex()
+    program = compiled("foreign_hashing.c", machine, compiler, tmp_path)
+    command = [*emulator, str(program)]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603  just built
+    lines = result.stdout.split()
+    assert len(lines) >= 2
+    assert set(lines) == {expected}
