@@ -92,6 +92,11 @@ def hash_tile(type_: TensorType, tile: int, data: bytes) -> bytes:
     return hashing.tensor_levels(alone, 1, _KEYS)[0].tobytes()
 
 
+def hash_node(left: bytes, right: bytes) -> bytes:
+    """Return the parent of two nodes of a tile tree."""
+    return hashing.hash_chunk(left + right, NODE_KEY)
+
+
 def tensor_levels(array: Array) -> list[Hashes]:
     """Return the tile tree of a C-contiguous array, tile hashes first.
 

@@ -21,6 +21,8 @@ class Purpose(IntEnum):
     RECORD = 1
     TRAJECTORY = 2
     STATE = 3
+    TRACE = 4
+    NODES = 5
 
 
 def depth(count: int) -> int:

@@ -273,13 +273,19 @@ def _encode(program: Program) -> bytes:
     for field in program.fields:
         out += _encode_interface(field.name, field.type)
     for node in program.nodes:
-        out.append(node.operator.code)
-        if node.operator.arity == VARIADIC:
-            out.append(len(node.inputs))
-        out += struct.pack(f">{len(node.inputs)}H", *node.inputs)
-        for name, kind in node.operator.attributes:
-            out += _encode_attribute(kind, node.attributes[name])
+        out += encode_node(node)
     out += struct.pack(f">{len(program.next_state)}H", *program.next_state)
+    return bytes(out)
+
+
+def encode_node(node: Node) -> bytes:
+    """Return the bytes of one node."""
+    out = bytearray((node.operator.code,))
+    if node.operator.arity == VARIADIC:
+        out.append(len(node.inputs))
+    out += struct.pack(f">{len(node.inputs)}H", *node.inputs)
+    for name, kind in node.operator.attributes:
+        out += _encode_attribute(kind, node.attributes[name])
     return bytes(out)
 
 
@@ -404,6 +410,18 @@ def _decode_slot(reader: _Reader) -> Slot:
     if kind == 1:
         return Slot(name, type_, Uniform(reader.float(), reader.float()))
     raise MalformedProgram(f"slot {name}: unknown initialiser {kind}")
+
+
+def decode_node(data: bytes, position: int) -> Node:
+    """Decode the bytes of one node, whose place is named in errors.
+
+    Raises:
+        MalformedProgram: The bytes are not exactly one node.
+    """
+    reader = _Reader(data)
+    node = _decode_node(reader, position)
+    reader.end()
+    return node
 
 
 def _decode_node(reader: _Reader, position: int) -> Node:
