@@ -256,9 +256,9 @@ class _Opened:
         if indices.size and not 0 <= indices.min() <= indices.max() < self._type.size:
             raise MalformedWitness(f"an element outside of {self._type} is read")
         tiles, chunks, offsets = pieces.piece_of(self._type, indices)
-        keys = _key(tiles, chunks)
-        places: Indices = np.searchsorted(self._keys, keys)
-        rows = np.minimum(places, len(self._keys) - 1)
+        keys: Indices = np.asarray(_key(tiles, chunks), np.int64)
+        places: Any = np.searchsorted(self._keys, keys)
+        rows: Indices = np.minimum(places, len(self._keys) - 1)
         missing = self._keys[rows] != keys
         if missing.any():
             at = indices[missing][0]
