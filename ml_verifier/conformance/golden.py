@@ -10,6 +10,7 @@ import numpy as np
 
 from ml_verifier.conformance.case import Attributes
 from ml_verifier.conformance.inputs import Floats, Golden, Indices
+from ml_verifier.conformance.movement import MANY, MOVEMENT
 
 
 def single(value: float) -> float:
@@ -197,6 +198,13 @@ GOLDEN: Sequence[Golden] = (
     Golden("rsqrt", (Floats((N,)),), {}),
     Golden("maximum", (Floats((7, 1, 33)), Floats((5, 33))), {}),
     Golden("minimum", (Floats((7, 5, 33)), Floats((5, 1))), {}),
+    *MOVEMENT,
+    Golden("gelu", (Floats((N,), -6.0, 6.0),), {}),
+    Golden("gelu_backward", (Floats((N,)), Floats((N,), -6.0, 6.0)), {}),
+    Golden("gelu_tanh", (Floats((N,), -6.0, 6.0),), {}),
+    Golden("gelu_tanh_backward", (Floats((N,)), Floats((N,), -6.0, 6.0)), {}),
+    Golden("silu", (Floats((N,), -100.0, 100.0),), {}),
+    Golden("silu_backward", (Floats((N,)), Floats((N,), -100.0, 100.0)), {}),
 )
 
 BIG = 100_003
@@ -246,4 +254,5 @@ LARGE: Sequence[Golden] = (
         {"eps": single(1e-5)},
     ),
     Golden("layer_norm_backward", (*_pair(700, 100), Floats((100,)), *_pair(700)), {}),
+    *MANY,
 )

@@ -3,7 +3,8 @@
 Each case runs on several kinds of inputs. Floats come as they are described, and as
 *hostile* ones of the same shape: many special values and all exponents, a few special
 values, or so small that products are denormal. Indices come as they are described, and
-with one of them just outside on either side.
+with one of them just outside on either side. Bfloats are the upper halves of such
+floats. Integers are small, or hostile: extreme ones, and ones of all 64 bits.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,17 @@ SPECIAL = np.array(
     ],
     np.uint32,
 )
+INTEGERS = np.array(
+    [
+        *(0, 1, -1, 2, -2, 3, -7, 2**24 + 1, -(2**24) - 1, 2**31, -(2**31) - 1),
+        *(2**53 + 1, 2**62 + 1, -(2**62) - 3, 2**63 - 1, -(2**63), 1 - 2**63),
+    ],
+    np.int64,
+)
+SPREAD = np.uint64(0x9E3779B97F4A7C15)  # an odd number of 64 bits: 2^64 / golden ratio
 FLOAT_KINDS: tuple[Kind, ...] = ("special", "rare", "tiny")
+INTEGER_KINDS: tuple[Kind, ...] = ("special",)
+BOOL_KINDS: tuple[Kind, ...] = ()
 INDEX_KINDS: tuple[Kind, ...] = ("above", "below")
 
 
@@ -77,11 +88,76 @@ class Indices:
 
 
 @dataclass(frozen=True)
+class Bfloats:
+    """The upper halves of ``Floats``: their values, cut off to bfloat16."""
+
+    shape: tuple[int, ...]
+    low: float = -2.0
+    high: float = 2.0
+    dtype: str = "bf16"
+
+    kinds = FLOAT_KINDS
+
+    def make(
+        self, key: int, position: int, backend: Arithmetic, kind: Kind = "plain"
+    ) -> Array:
+        """Return the input at ``position`` of case ``key``."""
+        floats = Floats(self.shape, self.low, self.high)
+        made = floats.make(key, position, backend, kind)
+        return np.asarray(made.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
+
+
+@dataclass(frozen=True)
+class Integers:
+    """Int64 values from ``low`` up to, not including, ``high``."""
+
+    shape: tuple[int, ...]
+    low: int = -9
+    high: int = 9
+    dtype: str = "i64"
+
+    kinds = INTEGER_KINDS
+
+    def make(
+        self, key: int, position: int, backend: Arithmetic, kind: Kind = "plain"
+    ) -> Array:
+        """Return the input at ``position`` of case ``key``."""
+        made = Indices(self.shape, self.high - self.low).make(key, position, backend)
+        made += self.low
+        if kind == "special":
+            words = _words(made.size, key, position, backend).astype(np.uint64)
+            spread = (words * SPREAD).view(np.int64)
+            extreme = INTEGERS[(words >> np.uint64(1)) % np.uint64(len(INTEGERS))]
+            made.reshape(-1)[:] = np.where(words % np.uint64(2) == 0, extreme, spread)
+        return made
+
+
+@dataclass(frozen=True)
+class Bools:
+    """Booleans, half of them true."""
+
+    shape: tuple[int, ...]
+    dtype: str = "bool"
+
+    kinds = BOOL_KINDS
+
+    def make(
+        self, key: int, position: int, backend: Arithmetic, kind: Kind = "plain"
+    ) -> Array:
+        """Return the input at ``position`` of case ``key``."""
+        del kind
+        return Indices(self.shape, 2).make(key, position, backend).astype(np.uint8)
+
+
+Input: TypeAlias = Floats | Indices | Bfloats | Integers | Bools
+
+
+@dataclass(frozen=True)
 class Golden:
     """An operator on generated inputs."""
 
     name: str
-    inputs: Sequence[Floats | Indices]
+    inputs: Sequence[Input]
     attributes: Mapping[str, AttributeValue]
 
     @property

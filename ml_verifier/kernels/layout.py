@@ -9,6 +9,11 @@ NEST_RANK = 8
 SUM_RANK = 4
 
 
+def padded(values: Sequence[int], length: int) -> list[int]:
+    """``values`` and as many zeros as make it ``length`` long."""
+    return [*values, *([0] * (length - len(values)))]
+
+
 def row_major(shape: Sequence[int]) -> list[int]:
     """Strides, in elements, of a C-contiguous array."""
     strides = [1] * len(shape)

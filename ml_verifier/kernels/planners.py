@@ -8,23 +8,16 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import numpy as np
-
-from ml_verifier.kernels import indexing_plans, transformer, windows
-from ml_verifier.kernels.layout import (
-    NEST_RANK,
-    SUM_RANK,
-    broadcast_strides,
-    merged,
-    row_major,
-    sum_nest,
+from ml_verifier.kernels import (
+    indexing_plans,
+    moving,
+    nests,
+    transformer,
+    windows,
 )
+from ml_verifier.kernels.layout import SUM_RANK, padded, sum_nest
 from ml_verifier.kernels.plan import Plan, Planner
 from ml_verifier.kernels.request import INDEX, Array, Request, Shape
-
-
-def _padded(values: list[int], length: int) -> list[int]:
-    return values + [0] * (length - len(values))
 
 
 def _matmul(request: Request) -> Plan:
@@ -40,23 +33,6 @@ def _matmul(request: Request) -> Plan:
             f"inner dimensions differ with ta={ta}, tb={tb}: {a.shape} and {b.shape}"
         )
     return Plan("matmul", (a, b), (request.output(0, (m, n)),), (m, n, k, ta, tb))
-
-
-def _binary(request: Request) -> Plan:
-    request.expect(2, 1)
-    a, b = request.input(0), request.input(1)
-    try:
-        shape = np.broadcast_shapes(a.shape, b.shape)
-    except ValueError as error:
-        reason = f"shapes {a.shape} and {b.shape} do not broadcast"
-        raise request.refusal(reason) from error
-    y = request.output(0, shape)
-    operands = [broadcast_strides(x.shape, shape) for x in (a, b)]
-    extents, strides = merged(shape, operands)
-    rows = [_padded(row, NEST_RANK) for row in (extents, *strides)]
-    return Plan(
-        request.name, (a, b), (y,), [len(extents), *rows[0], *rows[1], *rows[2]]
-    )
 
 
 def _pointwise(request: Request) -> Plan:
@@ -88,8 +64,8 @@ def _sum(request: Request) -> Plan:
     nest = sum_nest(x.shape, axes)
     sizes = [len(nest.kept), len(nest.reduced), int(nest.inner_kept), nest.inner]
     for group in (nest.kept, nest.reduced):
-        sizes += _padded([extent for extent, _ in group], SUM_RANK)
-        sizes += _padded([stride for _, stride in group], SUM_RANK)
+        sizes += padded([extent for extent, _ in group], SUM_RANK)
+        sizes += padded([stride for _, stride in group], SUM_RANK)
     return Plan("sum", (x,), (request.output(0, shape),), sizes)
 
 
@@ -200,63 +176,21 @@ def _correction(request: Request) -> Plan:
     return Plan(request.name, inputs, outputs, (), (request.scalar("beta"),))
 
 
-def _strided(request: Request, shape: Shape, strides: list[int]) -> Plan:
-    x = request.inputs[0]
-    if x.dtype.itemsize not in {4, 8}:
-        raise request.refusal(f"elements of 4 or 8 bytes are moved, got {x.dtype}")
-    x = request.input(0, dtype=x.dtype)
-    extents, (steps,) = merged(shape, [strides])
-    sizes = [x.dtype.itemsize, len(extents)]
-    sizes += _padded(extents, NEST_RANK) + _padded(steps, NEST_RANK)
-    return Plan("strided_copy", (x,), (request.output(0, shape, x.dtype),), sizes)
-
-
-def _reshape(request: Request) -> Plan:
-    request.expect(1, 1, "shape")
-    shape = request.integers("shape")
-    if math.prod(shape) != request.inputs[0].size:
-        got = request.inputs[0].shape
-        raise request.refusal(f"shape {shape} does not hold the elements of {got}")
-    return _strided(request, shape, row_major(shape))
-
-
-def _transpose(request: Request) -> Plan:
-    request.expect(1, 1, "permutation")
-    source = request.inputs[0].shape
-    order = request.integers("permutation")
-    if sorted(order) != list(range(len(source))):
-        raise request.refusal(f"{order} is not a permutation of {len(source)} axes")
-    strides = row_major(source)
-    shape = tuple(source[axis] for axis in order)
-    return _strided(request, shape, [strides[axis] for axis in order])
-
-
-def _broadcast(request: Request) -> Plan:
-    request.expect(1, 1, "shape")
-    shape = request.integers("shape")
-    return _strided(request, shape, broadcast_strides(request.inputs[0].shape, shape))
-
-
-def _constant(request: Request) -> Plan:
-    request.expect(0, 1, "shape", "value")
-    y = request.output(0, request.integers("shape"))
-    return Plan("fill", (), (y,), (y.size,), (request.scalar("value"),))
-
-
-_BINARY = ("add", "sub", "mul", "div", "maximum", "minimum")
 _UNARY = (
     *("relu", "exp", "log", "tanh", "sigmoid", "sqrt", "erf", "sin", "cos"),
     *("neg", "abs", "sign", "floor", "ceil", "trunc", "round", "rsqrt"),
+    *("gelu", "gelu_tanh", "silu"),
+)
+_BACKWARD = (
+    *("relu_backward", "tanh_backward", "sigmoid_backward"),
+    *("gelu_backward", "gelu_tanh_backward", "silu_backward"),
 )
 
 PLANNERS: Mapping[str, Planner] = MappingProxyType(
     {
         "matmul": _matmul,
-        **dict.fromkeys(_BINARY, _binary),
         **dict.fromkeys(_UNARY, _pointwise),
-        **dict.fromkeys(
-            ("relu_backward", "tanh_backward", "sigmoid_backward"), _backward
-        ),
+        **dict.fromkeys(_BACKWARD, _backward),
         "sum": _sum,
         "log_softmax": _log_softmax,
         "log_softmax_backward": _log_softmax_backward,
@@ -274,10 +208,8 @@ PLANNERS: Mapping[str, Planner] = MappingProxyType(
         "sgd": _sgd,
         "adamw": _adamw,
         "correction": _correction,
-        "reshape": _reshape,
-        "transpose": _transpose,
-        "broadcast": _broadcast,
-        "constant": _constant,
+        **nests.PLANNERS,
+        **moving.PLANNERS,
         **transformer.PLANNERS,
         **indexing_plans.PLANNERS,
     }

@@ -1,19 +1,28 @@
 """Exact float32 building blocks: fma, the reduction order, blocked products."""
 
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ml_verifier.operators import AttributeValue
+
 Array: TypeAlias = NDArray[Any]
 Floats: TypeAlias = NDArray[Any]  # of float32
+# An array, several, or None for a trap.
+Result: TypeAlias = Array | tuple[Array, ...] | None
+Definition: TypeAlias = Callable[..., Result]
 
 LANES = 32
 DEPTH_BLOCK = 256
 
 
-def single(value: float) -> np.float32:
-    """An attribute as float32."""
+def scalar(attributes: Mapping[str, AttributeValue], name: str) -> np.float32:
+    """A float attribute as float32."""
+    value = attributes[name]
+    if isinstance(value, (tuple, bytes)):
+        raise TypeError(f"attribute {name}: expected a number, got {value!r}")
     return np.float32(value)
 
 

@@ -5,20 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from ml_verifier.operators import AttributeValue, integer
-from ml_verifier.oracle.arithmetic import Array, Floats, fma, lane_dot, lane_sum, single
+from ml_verifier.oracle.arithmetic import Array, Floats, fma, lane_dot, lane_sum, scalar
 from ml_verifier.oracle.elementary import exp, log
 
 Attributes = Mapping[str, AttributeValue]
 
 ONE = np.float32(1)
-
-
-def scalar(attributes: Attributes, name: str) -> np.float32:
-    """A float attribute as float32."""
-    value = attributes[name]
-    if isinstance(value, (tuple, bytes)):
-        raise TypeError(f"attribute {name}: expected a number, got {value!r}")
-    return single(value)
 
 
 def log_softmax(_: Attributes, x: Floats) -> Floats:

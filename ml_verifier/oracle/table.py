@@ -1,6 +1,5 @@
 """The operators by name: attributes and input arrays in, output arrays out."""
 
-import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -8,13 +7,26 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ml_verifier.operators import AttributeValue, integer, integers
-from ml_verifier.oracle import elementary, indexing, layers, transformer, windows
-from ml_verifier.oracle.arithmetic import Array, Floats, lane_sum, product
+from ml_verifier.oracle import (
+    activations,
+    elementary,
+    indexing,
+    layers,
+    logic,
+    movement,
+    transformer,
+    windows,
+)
+from ml_verifier.oracle.arithmetic import (
+    Array,
+    Definition,
+    Floats,
+    Result,
+    lane_sum,
+    product,
+)
 
 Attributes: TypeAlias = Mapping[str, AttributeValue]
-# An array, several, or None for a trap.
-Result: TypeAlias = Array | tuple[Array, ...] | None
-Definition: TypeAlias = Callable[..., Result]
 
 ONE = np.float32(1)
 
@@ -83,24 +95,6 @@ def _sum(attributes: Attributes, x: Floats) -> Result:
     return lane_sum(elements).reshape(shape)
 
 
-def _reshape(attributes: Attributes, x: Array) -> Result:
-    return x.reshape(integers(attributes, "shape"))
-
-
-def _transpose(attributes: Attributes, x: Array) -> Result:
-    return x.transpose(integers(attributes, "permutation"))
-
-
-def _broadcast(attributes: Attributes, x: Array) -> Result:
-    return np.broadcast_to(x, integers(attributes, "shape"))
-
-
-def _constant(attributes: Attributes) -> Result:
-    shape = integers(attributes, "shape")
-    value = layers.scalar(attributes, "value")
-    return np.array([value] * math.prod(shape), np.float32).reshape(shape)
-
-
 DEFINITIONS: Mapping[str, Definition] = MappingProxyType(
     {
         "matmul": _matmul,
@@ -139,10 +133,6 @@ DEFINITIONS: Mapping[str, Definition] = MappingProxyType(
         "softmax_backward": transformer.softmax_backward,
         "layer_norm": transformer.layer_norm,
         "layer_norm_backward": transformer.layer_norm_backward,
-        "reshape": _reshape,
-        "transpose": _transpose,
-        "broadcast": _broadcast,
-        "constant": _constant,
         **indexing.DEFINITIONS,
         "erf": _plain(elementary.erf),
         "sin": _plain(elementary.sin),
@@ -155,7 +145,15 @@ DEFINITIONS: Mapping[str, Definition] = MappingProxyType(
         "trunc": _plain(np.trunc),
         "round": _plain(np.rint),
         "rsqrt": _plain(_rsqrt),
+        "gelu": _plain(activations.gelu),
+        "gelu_backward": _plain(activations.gelu_backward),
+        "gelu_tanh": _plain(activations.gelu_tanh),
+        "gelu_tanh_backward": _plain(activations.gelu_tanh_backward),
+        "silu": _plain(activations.silu),
+        "silu_backward": _plain(activations.silu_backward),
         "maximum": _plain(_maximum),
         "minimum": _plain(_minimum),
+        **movement.DEFINITIONS,
+        **logic.DEFINITIONS,
     }
 )

@@ -5,9 +5,16 @@ from collections.abc import Mapping
 import numpy as np
 
 from ml_verifier.operators import AttributeValue, integer
-from ml_verifier.oracle.arithmetic import Floats, fma, lane_dot, lane_sum, product
+from ml_verifier.oracle.arithmetic import (
+    Floats,
+    fma,
+    lane_dot,
+    lane_sum,
+    product,
+    scalar,
+)
 from ml_verifier.oracle.elementary import exp
-from ml_verifier.oracle.layers import ONE, scalar
+from ml_verifier.oracle.layers import ONE
 
 Attributes = Mapping[str, AttributeValue]
 

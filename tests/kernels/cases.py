@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from ml_verifier import kernels, oracle
 from ml_verifier.conformance.case import Array, Attributes, Case
+from ml_verifier.conformance.inputs import INTEGERS
+from ml_verifier.types import DType
 
 __all__ = [
     "Array",
@@ -16,6 +18,7 @@ __all__ = [
     "assert_same",
     "bits",
     "check",
+    "elements",
     "floats",
     "positive",
     "settings",
@@ -112,6 +115,25 @@ def floats(
     """Arrays of one shape."""
     seed, kind = draw(st.integers(0, 2**32)), draw(st.sampled_from(kinds))
     return np.asarray(values(seed, tuple(shape), kind))
+
+
+@st.composite
+def elements(draw: st.DrawFn, shape: Sequence[int], dtype: DType) -> Array:
+    """Arrays of one shape and any element type."""
+    if dtype is DType.F32:
+        found: Array = draw(floats(shape))
+        return found
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    if dtype is DType.BOOL:
+        return np.asarray(random.integers(0, 2, shape, dtype=np.uint8))
+    if dtype is DType.BF16:
+        return np.asarray(random.integers(0, 2**16, shape, dtype=np.uint16))
+    kind = draw(st.sampled_from(("small", "wide", "extreme")))
+    if kind == "small":
+        return np.asarray(random.integers(-9, 10, shape))
+    wide = random.integers(-(2**63), 2**63, shape)
+    extreme = random.choice(INTEGERS, shape)
+    return np.asarray(wide if kind == "wide" else extreme)
 
 
 def positive(array: Array) -> Array:

@@ -27,6 +27,11 @@ BINARY = ("add", "sub", "mul", "div", "maximum", "minimum")
 UNARY = (
     *("relu", "exp", "log", "tanh", "sigmoid", "sqrt", "erf", "sin", "cos"),
     *("neg", "abs", "sign", "floor", "ceil", "trunc", "round", "rsqrt"),
+    *("gelu", "gelu_tanh", "silu"),
+)
+BACKWARD = (
+    *("relu_backward", "tanh_backward", "sigmoid_backward"),
+    *("gelu_backward", "gelu_tanh_backward", "silu_backward"),
 )
 
 
@@ -86,7 +91,7 @@ def test_unary(name: str, data: st.DataObject, n: int) -> None:
     check(Case(name, (data.draw(floats((n,))),)))
 
 
-@pytest.mark.parametrize("name", ["relu_backward", "tanh_backward", "sigmoid_backward"])
+@pytest.mark.parametrize("name", BACKWARD)
 @FEW
 @given(data=st.data(), n=lengths)
 def test_unary_backward(name: str, data: st.DataObject, n: int) -> None:

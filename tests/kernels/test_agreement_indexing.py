@@ -163,6 +163,35 @@ def test_an_index_out_of_range_traps(name: str, outside: int, inner: int) -> Non
     assert cases[name].run(kernels)[0] == 1
 
 
+@pytest.mark.parametrize("outside", [-1, 3, 4, -2])
+@pytest.mark.parametrize("name", ["scatter_rows", "scatter_add", "scatter"])
+@pytest.mark.parametrize("inner", [1, 5])
+def test_a_trap_writes_nothing_beside_the_output(
+    name: str, outside: int, inner: int
+) -> None:
+    x, source = values(1, (3, inner), "plain"), values(2, (4, inner), "plain")
+    index = np.array([2, outside, 1, 0], np.int64)
+    full = np.repeat(index[:, None], inner, 1)
+    inputs, attributes = [x, full, source], {"axis": 0}
+    if name == "scatter_rows":
+        inputs = [source, index]
+        attributes |= {"size": 3, "skip": NONE_SKIPPED}
+    arena = np.full((9, inner), 7, np.float32)
+    assert kernels.bind(name, attributes, inputs, [arena[3:6]])() == 1
+    assert (arena[:3] == 7).all()
+    assert (arena[6:] == 7).all()
+
+
+@pytest.mark.parametrize("kind", ["plain", "special"])
+@pytest.mark.parametrize("shape", [(9000, 37), (300, 2100)])
+def test_rows_shared_among_threads(shape: tuple[int, int], kind: str) -> None:
+    x = values(1, shape, kind)
+    check(Case("amax", (x,), {"keepdim": 0}))
+    check(Case("argmax", (x,), {"keepdim": 0}))
+    check(Case("cumsum", (x,)))
+    check(Case("sort", (x,), {"descending": 1}))
+
+
 def test_a_skipped_index_adds_nothing_wherever_it_points() -> None:
     g = np.array([1, 2, 4, 8], np.float32)
     for skipped in (1, -100, 2**31 - 1, -(2**31)):

@@ -1,6 +1,7 @@
 """The operators compute what their names say: approximate agreement with torch."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -57,6 +58,9 @@ UNARY: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
     "exp": (torch.exp, ""),
     "log": (torch.log, ""),
     "sqrt": (torch.sqrt, ""),
+    "gelu": (functional.gelu, "input"),
+    "gelu_tanh": (partial(functional.gelu, approximate="tanh"), "input"),
+    "silu": (functional.silu, "input"),
     "erf": (torch.erf, ""),
     "sin": (torch.sin, ""),
     "cos": (torch.cos, ""),

@@ -3,6 +3,7 @@
 #ifndef LOCKSTEP_ELEMENTWISE_H
 #define LOCKSTEP_ELEMENTWISE_H
 
+#include "activations.h"
 #include "elementary.h"
 #include "error_function.h"
 #include "trigonometric.h"
@@ -154,17 +155,6 @@ DEFINE_POINTWISE(rsqrt, 4, 1.0f / __builtin_sqrtf(u))
 DEFINE_POINTWISE(tanh_backward, 1, u * (1.0f - v * v))
 DEFINE_POINTWISE(sigmoid_backward, 1, (u * (1.0f - v)) * v)
 
-static void sigmoid_array(const float *restrict x, float *restrict y, int64_t n) {
-    enum { BLOCK = 256 };
-    float negative[BLOCK];
-    for (int64_t start = 0; start < n; start += BLOCK) {
-        int64_t count = minimum(BLOCK, n - start);
-        for (int64_t i = 0; i < count; i++) negative[i] = -x[start + i];
-        exp_array(negative, y + start, count);
-        for (int64_t i = 0; i < count; i++) y[start + i] = 1.0f / (1.0f + y[start + i]);
-    }
-}
-
 #define DEFINE_UNARY_ARRAY(name)                                                    \
     static void name##_range(const void *context, int64_t first, int64_t last,      \
                              const struct worker *worker) {                         \
@@ -185,6 +175,27 @@ DEFINE_UNARY_ARRAY(sigmoid)
 DEFINE_UNARY_ARRAY(erf)
 DEFINE_UNARY_ARRAY(sin)
 DEFINE_UNARY_ARRAY(cos)
+DEFINE_UNARY_ARRAY(gelu)
+DEFINE_UNARY_ARRAY(gelu_tanh)
+DEFINE_UNARY_ARRAY(silu)
+
+#define DEFINE_BACKWARD_ARRAY(name)                                                 \
+    static void name##_range(const void *context, int64_t first, int64_t last,      \
+                             const struct worker *worker) {                         \
+        (void)worker;                                                               \
+        const struct call *call = context;                                          \
+        name##_array((const float *)call->in[0] + first,                            \
+                     (const float *)call->in[1] + first,                            \
+                     (float *)call->out[0] + first, last - first);                  \
+    }                                                                               \
+    static int name##_operator(const struct call *call) {                           \
+        parallel_range(name##_range, call, call->size[0], 8);                       \
+        return RUN_OK;                                                              \
+    }
+
+DEFINE_BACKWARD_ARRAY(gelu_backward)
+DEFINE_BACKWARD_ARRAY(gelu_tanh_backward)
+DEFINE_BACKWARD_ARRAY(silu_backward)
 
 static void unary_range(int function, uint32_t first, int64_t n, float *out) {
     enum { BLOCK = 1024 };

@@ -109,18 +109,19 @@ static void gather_rows(const void *context, int64_t first, int64_t last,
     const struct indexed_call *job = context;
     const struct call *call = job->call;
     struct axis_view view = axis_view_of(call);
-    int64_t bytes = call->size[4];
-    while (first < last) {
-        int64_t o = first / view.count, n = view.inner, rows = 1;
-        if (view.inner == 1) n = rows = minimum(last - first, (o + 1) * view.count - first);
-        int64_t at = first * view.inner;
+    int64_t bytes = call->size[4], o = first / view.count, end = (o + 1) * view.count;
+    for (int64_t row = first, rows; row < last; row += rows) {
+        int64_t at = row * view.inner;
+        rows = view.inner == 1 ? minimum(last, end) - row : 1;
         if (!gather_run(bytes, (const char *)call->in[0] + o * view.extent * view.inner * bytes,
                         (const int64_t *)call->in[1] + at, (char *)call->out[0] + at * bytes,
-                        view.inner, n, view.extent)) {
+                        view.inner, view.inner == 1 ? rows : view.inner, view.extent)) {
             atomic_store(job->trapped, 1);
             return;
         }
-        first += rows;
+        if (row + rows < end) continue;
+        o++;
+        end += view.count;
     }
 }
 

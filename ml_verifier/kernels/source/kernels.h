@@ -40,6 +40,8 @@ enum { RUN_OK = 0, RUN_TRAP = 1 };
     X(erf) X(sin) X(cos)                                                            \
     X(neg) X(abs) X(sign) X(floor) X(ceil) X(trunc) X(round) X(rsqrt)               \
     X(maximum) X(minimum)                                                           \
+    X(gelu) X(gelu_backward) X(gelu_tanh) X(gelu_tanh_backward)                     \
+    X(silu) X(silu_backward)                                                        \
     X(sum)                                                                          \
     X(log_softmax) X(log_softmax_backward)                                          \
     X(softmax) X(softmax_backward)                                                  \
@@ -52,7 +54,10 @@ enum { RUN_OK = 0, RUN_TRAP = 1 };
     X(sgd) X(adamw) X(correction)                                                   \
     X(take) X(scatter_rows) X(gather) X(scatter_add) X(scatter)                     \
     X(sort) X(cumsum) X(amax) X(argmax)                                             \
-    X(strided_copy) X(fill)                                                         \
+    X(strided_copy) X(fill) X(pad) X(concat) X(iota) X(cast)                        \
+    X(eq) X(ne) X(lt) X(le) X(gt) X(ge)                                             \
+    X(and) X(or) X(xor) X(not) X(where)                                             \
+    X(int_add) X(int_sub) X(int_mul) X(int_floordiv) X(int_remainder)               \
     X(canonicalise) X(all_finite) X(philox_uniform)                                 \
     X(hash_tensors) X(hash_messages)
 

@@ -143,7 +143,7 @@ static void amax_rows(const void *context, int64_t first, int64_t last,
 }
 
 static int amax_operator(const struct call *call) {
-    parallel_range(amax_rows, call, call->size[0], call->size[1]);
+    parallel_range(amax_rows, call, call->size[0], 2 + call->size[1] / 8);
     return RUN_OK;
 }
 
@@ -173,7 +173,7 @@ static void argmax_rows(const void *context, int64_t first, int64_t last,
 }
 
 static int argmax_operator(const struct call *call) {
-    parallel_range(argmax_rows, call, call->size[0], 2 * call->size[1]);
+    parallel_range(argmax_rows, call, call->size[0], 2 + call->size[1] / 4);
     return RUN_OK;
 }
 

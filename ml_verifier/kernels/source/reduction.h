@@ -172,24 +172,38 @@ static int sum_operator(const struct call *call) {
 /* ---- softmax and its loss ---- size: [0] rows, [1] classes; the loss: [2] the target
  * that is ignored. */
 
+INLINE float greater(float v, float most) { return v > most ? v : most; }
+
+/* The greatest element, of either sign where that is zero; NaN where there is one. */
 static float row_maximum(const float *x, int64_t n) {
-    float best[LANES];
+    enum { FEW = 8 };
+    float best[LANES], few[FEW], most = -INFINITY_F;
     int nan = 0;
-    for (int j = 0; j < LANES; j++) best[j] = -INFINITY_F;
     int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < LANES; j++) {
-            float v = x[i + j];
-            nan |= v != v;
-            best[j] = v > best[j] ? v : best[j];
+    for (int j = 0; j < FEW; j++) few[j] = -INFINITY_F;
+    if (n >= LANES) {
+        for (int j = 0; j < LANES; j++) best[j] = -INFINITY_F;
+        for (; i + LANES <= n; i += LANES)
+            for (int j = 0; j < LANES; j++) {
+                nan |= x[i + j] != x[i + j];
+                best[j] = greater(x[i + j], best[j]);
+            }
+        for (int w = LANES / 2; w >= FEW; w /= 2)
+            for (int j = 0; j < w; j++) best[j] = greater(best[j + w], best[j]);
+        memcpy(few, best, sizeof few);
+    }
+    for (; i + FEW <= n; i += FEW)
+        for (int j = 0; j < FEW; j++) {
+            nan |= x[i + j] != x[i + j];
+            few[j] = greater(x[i + j], few[j]);
         }
-    float most = -INFINITY_F;
     for (; i < n; i++) {
         nan |= x[i] != x[i];
-        most = x[i] > most ? x[i] : most;
+        most = greater(x[i], most);
     }
-    for (int j = 0; j < LANES; j++) most = best[j] > most ? best[j] : most;
-    return nan ? NAN_F : most;
+    for (int w = FEW / 2; w > 0; w /= 2)
+        for (int j = 0; j < w; j++) few[j] = greater(few[j + w], few[j]);
+    return nan ? NAN_F : greater(few[0], most);
 }
 
 /* Rows together in one block, so that exp and log run over long arrays. */

@@ -2,11 +2,13 @@
  * the matching machine flags. Kept in one translation unit per variant, so that no inline
  * function compiled for one instruction set can be linked into another. */
 #include "bmm.h"
+#include "cast.h"
 #include "convolution.h"
 #include "elementwise.h"
 #include "hashing.h"
 #include "indexing.h"
 #include "layer_norm.h"
+#include "logic.h"
 #include "matmul.h"
 #include "movement.h"
 #include "normalisation.h"
