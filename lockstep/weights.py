@@ -30,13 +30,38 @@ class Module(Protocol):
         ...
 
 
-def weights(program: Program, state: State) -> dict[str, np.ndarray]:
-    """The module's part of a state: parameters and buffers by their PyTorch names."""
-    return {
-        slot.name: tensor
-        for slot, tensor in zip(program.slots, state.tensors, strict=True)
-        if slot.name != LOSS and not slot.name.startswith((OPTIMISER, EMA))
+def weights(
+    program: Program, state: State, *, averaged: bool = False
+) -> dict[str, np.ndarray]:
+    """The module's part of a state: parameters and buffers by their PyTorch names.
+
+    Args:
+        program: of the job.
+        state: what was trained.
+        averaged: give the moving average of each trained parameter instead.
+
+    Raises:
+        WeightsMismatch: the program keeps no averages.
+    """
+    names = [slot.name for slot in program.slots]
+    tensors = dict(zip(names, state.tensors, strict=True))
+    found = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if name != LOSS and not name.startswith((OPTIMISER, EMA))
     }
+    if not averaged:
+        return found
+    averages = {
+        name.removeprefix(EMA): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(EMA)
+    }
+    if not averages:
+        raise WeightsMismatch(
+            "the job kept no averages of its weights: submit it with ema=0.999"
+        )
+    return found | averages
 
 
 def save(path: Path, tensors: Mapping[str, np.ndarray], job: str) -> None:

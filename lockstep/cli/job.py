@@ -170,12 +170,15 @@ def fetch(
     job_id: JobArgument,
     path: Annotated[Path, typer.Argument(help="Where to write the weights.")],
     *,
+    averaged: Annotated[
+        bool, typer.Option(help="The moving averages of a job with ema instead.")
+    ] = False,
     rpc: RpcOption = default_rpc,
     as_json: JsonOption = False,
 ) -> None:
     """Fetch the trained weights, verified against the root on the chain."""
     job = connect(rpc).job(job_id)
-    written = job.fetch(path)
+    written = job.fetch(path, averaged=averaged)
     show.mapping({"path": str(written), "root": job.view().final_root}, as_json=as_json)
 
 

@@ -8,12 +8,13 @@ job.load_into(model)
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, cast
 
+import numpy as np
 from eth_account.signers.local import LocalAccount
 
 from lockstep import keyfile
@@ -36,7 +37,7 @@ from lockstep.errors import (
 )
 from lockstep.intake import Intake
 from lockstep.weights import Module, load_into, save, weights
-from ml_verifier.program import Program
+from ml_verifier.program import Initialiser, Program
 from ml_verifier.state import State
 
 __all__ = ["DEFAULT_URL", "Chain", "NoResult", "PostedJob", "connect", "job_terms"]
@@ -100,7 +101,7 @@ class Chain:
         """What is served, and what was fetched; made when it is first needed."""
         return Store(str(self._directory / "artifacts"))
 
-    def submit(
+    def submit(  # noqa: PLR0913 - a job has this many parts
         self,
         model: Any,  # noqa: ANN401 - a torch module; torch is not imported here
         loss: Callable[..., Any],
@@ -111,6 +112,12 @@ class Chain:
         steps: int,
         price: float = 1.0,
         seed: int | None = None,
+        initialise: Mapping[str, Initialiser] | None = None,
+        schedule: Any = None,  # noqa: ANN401 - of `lockstep.schedules` or torch
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        accumulate: int = 1,
+        ema: float | None = None,
     ) -> "PostedJob":
         """Have a model trained; see `JobSpec` for the arguments, and for more of them.
 
@@ -126,6 +133,12 @@ class Chain:
             batch=batch,
             steps=steps,
             seed=seed,
+            initialise=initialise,
+            schedule=schedule,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            accumulate=accumulate,
+            ema=ema,
             terms=Terms(price=price),
         )
         return self.post(prepare(spec))
@@ -335,25 +348,33 @@ class PostedJob:
             (min(leaf * every, steps), loss) for leaf, loss in enumerate(values) if leaf
         ]
 
-    def fetch(self, path: str | Path) -> Path:
-        """Write the trained weights as safetensors, by the module's own names.
+    def weights(self, *, averaged: bool = False) -> dict[str, np.ndarray]:
+        """The trained weights, by the module's own names.
+
+        Args:
+            averaged: their moving averages instead; the job was submitted with `ema`.
 
         Raises:
             NoResult: there is none.
             ArtifactUnavailable: nobody serves them.
+            WeightsMismatch: the job kept no averages.
         """
+        return weights(self.program, self.final_state(), averaged=averaged)
+
+    def fetch(self, path: str | Path, *, averaged: bool = False) -> Path:
+        """Write the trained weights as safetensors; arguments as of `weights`."""
         target = Path(path)
-        save(target, weights(self.program, self.final_state()), str(self.id))
+        save(target, self.weights(averaged=averaged), str(self.id))
         return target
 
-    def load_into(self, model: Module) -> None:
+    def load_into(self, model: Module, *, averaged: bool = False) -> None:
         """Copy the trained weights into the model that was submitted.
 
         Raises:
             NoResult: there is none.
-            WeightsMismatch: it is another model.
+            WeightsMismatch: it is another model, or the job kept no averages.
         """
-        load_into(model, weights(self.program, self.final_state()))
+        load_into(model, self.weights(averaged=averaged))
 
     def cancel(self) -> Receipt:
         """Take the job back, if nobody has taken it."""

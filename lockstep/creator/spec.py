@@ -82,13 +82,22 @@ class JobSpec:
     Attributes:
         model: a `torch.nn.Module` in training mode.
         loss: called as `loss(model(x), y)`, giving a scalar.
-        optimizer: `torch.optim.SGD` or `AdamW` over the model's parameters.
+        optimizer: SGD, Adam, AdamW, Muon or Adafactor of `torch.optim`, or
+            `lockstep.optim.Lion`; a sequence of several over different parameters.
         data: arrays or tensors (x, ..., y) with one row per record; float32 or int64.
         batch: records per step.
         steps: T, how many steps.
         seed: of initial weights and data order; None draws one.
         commit_every: c; 1 commits to every step's state.
-        initialise: recipes for tensors whose initialisation PyTorch does not tell.
+        initialise: recipes (`lockstep.initial`) for tensors whose initialisation
+            PyTorch does not tell, by name or by pattern such as `*.weight`.
+        schedule: what the learning rate is multiplied with: one of
+            `lockstep.schedules`, or a `torch.optim.lr_scheduler` with a closed form; a
+            sequence gives each optimiser its own.
+        clip_norm: largest 2-norm of all gradients together.
+        clip_value: largest magnitude of an element of a gradient.
+        accumulate: micro-batches that a batch is cut into; gradients are averaged.
+        ema: decay of a moving average of the weights, fetched as `averaged`.
         terms: money and time.
     """
 
@@ -101,6 +110,11 @@ class JobSpec:
     seed: int | None = None
     commit_every: int = 1
     initialise: Mapping[str, Initialiser] | None = None
+    schedule: Any = None
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    accumulate: int = 1
+    ema: float | None = None
     terms: Terms = field(default_factory=Terms)
 
 
@@ -172,6 +186,11 @@ def prepare(spec: JobSpec) -> Prepared:
             spec.optimizer,
             [_sample(spec.model, column, spec.batch) for column in columns],
             spec.initialise,
+            schedule=spec.schedule,
+            clip_norm=spec.clip_norm,
+            clip_value=spec.clip_value,
+            accumulate=spec.accumulate,
+            ema=spec.ema,
         )
         program = captured.program
         dataset = Dataset(program, encode_records(program, columns))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from ml_verifier.capture.builder import Builder
-from ml_verifier.capture.expression import Expression, as_f32
+from ml_verifier.capture.expression import as_f32
 
 _CLIP_EPS = 1e-6  # torch.nn.utils.clip_grad_norm_ has it in the denominator
 
@@ -37,9 +37,43 @@ def clipped_by_value(
     }
 
 
+def micro_batches(builder: Builder, count: int) -> list[list[int]]:
+    """Cut the records of a batch into ``count`` equal parts, in order.
+
+    Returns:
+        For each part the value of each field; with one part the fields themselves.
+    """
+    first = len(builder.slots)
+    fields = list(range(first, first + len(builder.fields)))
+    if count == 1:
+        return [fields]
+    size = builder.batch // count
+    parts: list[list[int]] = []
+    for start in range(0, builder.batch, size):
+        parts.append([])
+        for field in fields:
+            rest = builder.types[field].shape[1:]
+            piece = builder.add(
+                "slice",
+                field,
+                starts=(start, *(0 for _ in rest)),
+                ends=(start + size, *rest),
+                steps=(1, *(1 for _ in rest)),
+            )
+            parts[-1].append(piece)
+    return parts
+
+
 def mean(builder: Builder, parts: Sequence[int]) -> int:
     """Add values of one shape left to right, then divide by their number."""
-    total = Expression(builder, parts[0])
+    if len(parts) == 1:
+        return parts[0]
+    total = as_f32(builder, parts[0])
     for part in parts[1:]:
-        total += Expression(builder, part)
-    return (total / len(parts)).number if len(parts) > 1 else total.number
+        total += as_f32(builder, part)
+    return (total / len(parts)).number
+
+
+def means(builder: Builder, parts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """Average each named value over the micro-batches."""
+    return {name: mean(builder, [part[name] for part in parts]) for name in parts[0]}

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from ml_verifier.capture.builder import Builder
+from ml_verifier.capture.gradients import mean, means, micro_batches
 from ml_verifier.capture.initialise import initialisers
-from ml_verifier.capture.lower import Lowering
+from ml_verifier.capture.lower import Lowering, Result
 from ml_verifier.capture.optimisers import Optimisers, problems
 from ml_verifier.capture.schedulers import Scheduling
 from ml_verifier.capture.schedules import Clock
@@ -63,6 +64,7 @@ def capture(  # noqa: PLR0913 - a training step has this many parts
     schedule: Scheduling = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
+    accumulate: int = 1,
     ema: float | None = None,
 ) -> Captured:
     """Capture one training step.
@@ -79,21 +81,27 @@ def capture(  # noqa: PLR0913 - a training step has this many parts
             a closed form; a sequence gives each optimiser its own.
         clip_norm: Largest 2-norm of all gradients together.
         clip_value: Largest magnitude of a gradient's element.
+        accumulate: Micro-batches that a batch is cut into, in order; their losses and
+            gradients are averaged, buffers such as batch norm's pass through.
         ema: Decay of a moving average of the trained weights, kept in slots
             ``ema.<name>``; they hold zeros before the first step.
 
     Raises:
         UnsupportedModel: Lists everything that has no reproducible operator.
     """
-    options = Options(schedule, clip_norm, clip_value, ema)
+    options = Options(schedule, clip_norm, clip_value, accumulate, ema)
     parameters = {id(p): n for n, p in model.named_parameters()}
-    found = [*options.problems(), *problems(optimiser, parameters, schedule)]
+    found = _input_problems(model, sample)
+    found += problems(optimiser, parameters, schedule)
     recipes, missing = initialisers(model, initialise or {})
-    found += missing + _input_problems(model, sample)
+    found += missing
+    if not found:
+        found += options.problems(len(sample[0]))
     if found:
         raise UnsupportedModel(tuple(found))
     names = [name for name, p in model.named_parameters() if p.requires_grad]
-    graph = trace(model, loss, names, sample)
+    part = len(sample[0]) // accumulate
+    graph = trace(model, loss, names, [tensor[:part] for tensor in sample])
     trained = set(names) - untrained(graph)
     update = Update(
         optimiser, {i: n for i, n in parameters.items() if n in trained}, options
@@ -108,15 +116,20 @@ def capture(  # noqa: PLR0913 - a training step has this many parts
         ),
         *update.slots(),
     )
-    fields = _fields(sample)
-    builder = Builder(len(sample[0]), slots, fields)
+    builder = Builder(len(sample[0]), slots, _fields(sample))
     numbers = {slot.name: i for i, slot in enumerate(slots)}
-    lowering = Lowering(builder, numbers)
-    result = lowering.run(graph, range(len(slots), len(slots) + len(fields)))
-    if lowering.problems:
-        raise UnsupportedModel(tuple(lowering.problems))
-    gradients = {n: g for n, g in result.gradients.items() if n in trained}
-    values = {**numbers, **result.buffers, LOSS: result.loss}
+    buffers: dict[str, int] = {}
+    results: list[Result] = []
+    for fields in micro_batches(builder, accumulate):
+        lowering = Lowering(builder, numbers | buffers)
+        results.append(lowering.run(graph, fields))
+        if lowering.problems:
+            raise UnsupportedModel(tuple(lowering.problems))
+        buffers |= results[-1].buffers
+    gradients = means(builder, [result.gradients for result in results])
+    gradients = {n: g for n, g in gradients.items() if n in trained}
+    loss_value = mean(builder, [result.loss for result in results])
+    values = {**numbers, **buffers, LOSS: loss_value}
     values |= update.lower(Clock(builder), numbers, gradients)
     program = builder.finish(tuple(values[slot.name] for slot in slots))
     return Captured(

@@ -20,11 +20,17 @@ class Options:
     schedule: Scheduling = None
     clip_norm: float | None = None
     clip_value: float | None = None
+    accumulate: int = 1
     ema: float | None = None
 
-    def problems(self) -> list[str]:
+    def problems(self, batch: int) -> list[str]:
         """Return what is out of range or contradicts itself."""
         found: list[str] = []
+        if self.accumulate < 1 or batch % self.accumulate:
+            found.append(
+                f"accumulate={self.accumulate}: expected a divisor of the batch, "
+                f"{batch}"
+            )
         if self.clip_norm is not None and self.clip_value is not None:
             found.append("clip_norm and clip_value: give one of them")
         found += [

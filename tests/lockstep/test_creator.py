@@ -11,6 +11,7 @@ import lockstep
 from lockstep.creator.chain import job_terms
 from lockstep.creator.spec import JobSpec, Prepared, Terms, load_script, prepare, tokens
 from lockstep.errors import JobRefused, JobScriptError
+from lockstep.schedules import Cosine, Warmup
 from lockstep.training import Run, Work
 from lockstep.weights import WeightsMismatch, load_into, save, weights
 from ml_verifier.state import State
@@ -164,3 +165,29 @@ def test_a_script_must_define_a_job(tmp_path: Path) -> None:
     path.write_text("x = 3\n")
     with pytest.raises(JobScriptError, match="nothing of that name"):
         load_script(path)
+
+
+def test_averages_are_fetched_by_the_modules_own_names(tmp_path: Path) -> None:
+    prepared = prepare(spec(ema=0.5))
+    program, final = prepared.captured.program, trained(prepared, tmp_path / "run")
+    plain, averaged = (weights(program, final, averaged=a) for a in (False, True))
+    assert set(plain) == set(averaged) == {"weight", "bias"}
+    assert not np.array_equal(plain["weight"], averaged["weight"])
+
+
+def test_a_job_without_averages_says_how_to_get_them(tmp_path: Path) -> None:
+    prepared = prepare(spec())
+    final = trained(prepared, tmp_path / "run")
+    with pytest.raises(WeightsMismatch, match=r"submit it with ema=0\.999"):
+        weights(prepared.captured.program, final, averaged=True)
+
+
+def test_what_stands_beside_the_optimizer_reaches_the_program() -> None:
+    plain = prepare(spec()).captured.program
+    for changes in (
+        {"schedule": Warmup(10).then(Cosine(90))},
+        {"clip_norm": 1.0},
+        {"clip_value": 0.1},
+        {"accumulate": 2},
+    ):
+        assert prepare(spec(**changes)).captured.program.root != plain.root

@@ -127,7 +127,7 @@ OPTIMISERS: dict[str, Callable[[Parameters], torch.optim.Optimizer]] = {
     "lion betas": lambda p: Lion(p, lr=0.01, betas=(0.7, 0.9)),
     "adafactor": lambda p: torch.optim.Adafactor(p, lr=0.05),
     "adafactor decay": lambda p: torch.optim.Adafactor(
-        p, lr=0.5, weight_decay=0.1, eps=(1e-6, 1e-2), d=0.5, beta2_decay=-0.5
+        p, lr=0.5, weight_decay=0.1, eps=(1e-6, 1e-2), d=1.5, beta2_decay=-0.5
     ),
 }
 
@@ -283,6 +283,34 @@ def test_clipping_by_value() -> None:
     )
 
 
+@elementwise
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_accumulation_averages_micro_batches(count: int) -> None:
+    torch.manual_seed(SEED)
+    model = nn.Sequential(
+        nn.Linear(6, 9), nn.BatchNorm1d(9), nn.Tanh(), nn.Linear(9, 3)
+    )
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    loss, data = nn.CrossEntropyLoss(), batches()
+    job = capture(model, loss, optimiser, data[0], accumulate=count, clip_norm=0.5)
+    start = {n: t.detach().clone() for n, t in model.state_dict().items()}
+    trained, losses = train(job, start, data), 0.0
+    for x, y in data:
+        optimiser.zero_grad()
+        losses = 0.0
+        for inputs, targets in zip(x.chunk(count), y.chunk(count), strict=True):
+            part = loss(model(inputs), targets) / count
+            torch.autograd.backward(part)
+            losses += float(part.detach())
+        nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimiser.step()
+    assert trained["loss"] == pytest.approx(losses, rel=1e-4)
+    for name in job.parameters:
+        np.testing.assert_allclose(
+            trained[name], model.state_dict()[name], rtol=1e-3, atol=1e-5, err_msg=name
+        )
+
+
 def test_options_out_of_range() -> None:
     model = mlp()
     sgd = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -290,6 +318,8 @@ def test_options_out_of_range() -> None:
         ({"clip_norm": 1.0, "clip_value": 1.0}, "give one of them"),
         ({"clip_norm": 0.0}, "clip_norm=0.0: expected a number above 0"),
         ({"clip_value": float("inf")}, "clip_value=inf"),
+        ({"accumulate": 3}, "accumulate=3: expected a divisor of the batch, 8"),
+        ({"accumulate": 0}, "accumulate=0: expected a divisor"),
         ({"ema": 1.0}, "ema=1.0: expected a decay"),
     )
     for options, text in cases:
