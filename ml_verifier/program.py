@@ -16,9 +16,10 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TypeAlias
 
+from ml_verifier import initial
 from ml_verifier.errors import MalformedProgram
+from ml_verifier.initial import Constant, Initialiser, Normal, Uniform, ZeroRow
 from ml_verifier.operators import (
     BY_CODE,
     VARIADIC,
@@ -30,6 +31,33 @@ from ml_verifier.operators import (
 )
 from ml_verifier.types import MAX_ELEMENTS, MAX_RANK, DType, TensorType, f32
 
+__all__ = [
+    "EMA",
+    "LOSS",
+    "MAGIC",
+    "MAX_FIELDS",
+    "MAX_NODES",
+    "MAX_POSTED_BYTES",
+    "MAX_PROGRAM_BYTES",
+    "MAX_RECORD_BYTES",
+    "MAX_SLOTS",
+    "MAX_VALUE_BYTES",
+    "NUMERICS_VERSION",
+    "OPTIMISER",
+    "Constant",
+    "Field",
+    "Initialiser",
+    "Node",
+    "Normal",
+    "Program",
+    "Slot",
+    "Uniform",
+    "ZeroRow",
+    "build",
+    "decode_program",
+    "program_root",
+]
+
 MAGIC = b"LSTP"
 NUMERICS_VERSION = 1
 MAX_PROGRAM_BYTES = 1 << 20
@@ -39,28 +67,9 @@ MAX_SLOTS = 4_096
 MAX_FIELDS = 16
 MAX_RECORD_BYTES = 16_384  # a demanded record must fit one transaction's answer
 MAX_VALUE_BYTES = 1 << 44  # all values of a step together
-MAX_FLOAT32 = (2 - 2**-23) * 2.0**127
 LOSS = "loss"
 OPTIMISER = "optimiser."  # begins the names of slots that an optimiser keeps
 EMA = "ema."  # begins the names of slots that average a weight
-
-
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """Initialise every element to ``value``."""
-
-    value: float
-
-
-@dataclass(frozen=True, slots=True)
-class Uniform:
-    """Initialise from Philox: ``fma(u, high - low, low)`` with u in [0, 1)."""
-
-    low: float
-    high: float
-
-
-Initialiser: TypeAlias = Constant | Uniform
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +219,7 @@ def _check_interface(
     if not fields:
         raise MalformedProgram("expected at least one record field, got none")
     for slot in slots:
-        _check_initialiser(slot)
+        initial.check(slot.name, slot.type, slot.initialiser)
     names = [s.name for s in slots] + [f.name for f in fields]
     if len(set(names)) != len(names):
         raise MalformedProgram("expected every slot and field to have its own name")
@@ -241,21 +250,6 @@ def _check_dtypes(slots: tuple[Slot, ...], fields: tuple[Field, ...]) -> None:
             )
 
 
-def _check_initialiser(slot: Slot) -> None:
-    """Refuse initial values that are not finite: their bits would not be canonical."""
-    finite = False
-    match slot.initialiser:
-        case Constant(value):
-            finite = math.isfinite(value)
-        case Uniform(low, high):
-            finite = abs(high - low) <= MAX_FLOAT32
-            finite = finite and math.isfinite(low) and math.isfinite(high)
-    if not finite:
-        raise MalformedProgram(
-            f"slot {slot.name}: expected finite initial values, got {slot.initialiser}"
-        )
-
-
 # ── canonical bytes ──────────────────────────────────────────────────────────
 
 
@@ -265,11 +259,7 @@ def _encode(program: Program) -> bytes:
                        len(program.fields), len(program.nodes))  # fmt: skip
     for slot in program.slots:
         out += _encode_interface(slot.name, slot.type)
-        match slot.initialiser:
-            case Constant(value):
-                out += struct.pack(">Bf", 0, value)
-            case Uniform(low, high):
-                out += struct.pack(">Bff", 1, low, high)
+        out += initial.encode(slot.initialiser)
     for field in program.fields:
         out += _encode_interface(field.name, field.type)
     for node in program.nodes:
@@ -404,12 +394,7 @@ def decode_program(data: bytes) -> Program:
 
 def _decode_slot(reader: _Reader) -> Slot:
     name, type_ = reader.interface()
-    (kind,) = reader.take("B")
-    if kind == 0:
-        return Slot(name, type_, Constant(reader.float()))
-    if kind == 1:
-        return Slot(name, type_, Uniform(reader.float(), reader.float()))
-    raise MalformedProgram(f"slot {name}: unknown initialiser {kind}")
+    return Slot(name, type_, initial.decode(name, reader))
 
 
 def decode_node(data: bytes, position: int) -> Node:

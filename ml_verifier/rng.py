@@ -7,42 +7,101 @@ Finite Domains", 2002), so that one index can be proved alone.
 """
 
 import hashlib
+import math
 import struct
-from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 
+from ml_verifier import kernels
 from ml_verifier.commitment import Array, Indices
-from ml_verifier.kernels import philox_uniform
-from ml_verifier.program import Constant, Program, Slot
+from ml_verifier.engine import Backend
+from ml_verifier.initial import Constant, Initialiser, Normal, Uniform, ZeroRow
+from ml_verifier.program import Program, Slot
+from ml_verifier.types import DType
 
 FEISTEL_ROUNDS = 8
 INITIALISATION = 0xFFFFFFFF  # the counter's step word outside of any step
 
-Generator: TypeAlias = Callable[[Array, int, int, int, float, float], None]
+TWO_PI = 2 * math.pi
+
+
+class Arithmetic(Backend, Protocol):
+    """What draws: ``ml_verifier.kernels``, or another that agrees to the bit."""
+
+    def philox_uniform(
+        self, out: Array, key: int, counter2: int, counter3: int, lo: float, hi: float
+    ) -> None:
+        """Fill a float32 array from the counter-based generator."""
+        ...
 
 
 def initial_tensor(
-    slot: Slot, number: int, seed: int, generator: Generator = philox_uniform
+    slot: Slot, number: int, seed: int, backend: Arithmetic = kernels
 ) -> Array:
     """Return the content of slot ``number`` before the first step."""
-    out = np.empty(slot.type.shape, np.float32)
-    match slot.initialiser:
+    shape = slot.type.shape
+    drawn = _drawn(slot.initialiser, shape, (seed, number), backend)
+    if slot.type.dtype is DType.F32:
+        return drawn
+    bits = drawn.view(np.uint32)
+    rounded: Array = (bits + 0x7FFF + (bits >> 16 & 1) >> 16).astype(np.uint16)
+    return rounded
+
+
+def _drawn(
+    initialiser: Initialiser,
+    shape: tuple[int, ...],
+    stream: tuple[int, int],
+    backend: Arithmetic,
+) -> Array:
+    """Draw float32 values of a stream: (seed, slot number)."""
+    out = np.empty(shape, np.float32)
+    match initialiser:
         case Constant(value):
             out.fill(value)
-        case uniform:
-            low, high = uniform.low, uniform.high
-            generator(out.reshape(-1), seed, number, INITIALISATION, low, high)
+        case Uniform(low, high):
+            flat = out.reshape(-1)
+            backend.philox_uniform(flat, *stream, INITIALISATION, low, high)
+        case Normal(mean, deviation):
+            return _normal(out, (mean, deviation), stream, backend)
+        case ZeroRow(row, of):
+            drawn = _drawn(of, shape, stream, backend)
+            drawn[row] = 0
+            return drawn
     return out
 
 
+def _normal(
+    out: Array,
+    moments: tuple[float, float],
+    stream: tuple[int, int],
+    backend: Arithmetic,
+) -> Array:
+    """Draw by Box and Muller: element e from uniforms 2 e and 2 e + 1 of the stream."""
+
+    def apply(name: str, *operands: Array | float) -> Array:
+        inputs = [np.asarray(operand, np.float32) for operand in operands]
+        result = np.empty(out.shape, np.float32)
+        backend.bind(name, {}, inputs, (result,))()
+        return result
+
+    uniform = np.empty(2 * out.size, np.float32)
+    backend.philox_uniform(uniform, *stream, INITIALISATION, 0.0, 1.0)
+    first, second = (uniform[i::2].reshape(out.shape).copy() for i in range(2))
+    radius = apply("sqrt", apply("mul", apply("log", apply("sub", 1.0, first)), -2.0))
+    wave = apply("mul", radius, apply("cos", apply("mul", second, TWO_PI)))
+    mean, deviation = moments
+    return apply("add", apply("mul", wave, deviation), mean)
+
+
 def initial_tensors(
-    program: Program, seed: int, generator: Generator = philox_uniform
+    program: Program, seed: int, backend: Arithmetic = kernels
 ) -> list[Array]:
     """Return the whole state before the first step, in slot order."""
     slots = enumerate(program.slots)
-    return [initial_tensor(slot, i, seed, generator) for i, slot in slots]
+    return [initial_tensor(slot, i, seed, backend) for i, slot in slots]
 
 
 class EpochOrder:

@@ -3,7 +3,7 @@
 """From a module, a loss and an optimiser to a program."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -19,6 +19,7 @@ from ml_verifier.capture.schedules import Clock
 from ml_verifier.capture.trace import trace, untrained
 from ml_verifier.capture.update import Options, Update
 from ml_verifier.errors import UnsupportedModel
+from ml_verifier.initial import rounded
 from ml_verifier.program import (
     EMA,
     LOSS,
@@ -28,7 +29,6 @@ from ml_verifier.program import (
     Initialiser,
     Program,
     Slot,
-    Uniform,
 )
 from ml_verifier.types import DType, TensorType, f32
 
@@ -110,7 +110,7 @@ def capture(  # noqa: PLR0913 - a training step has this many parts
     slots = (
         Slot(LOSS, f32(), Constant(0.0)),
         *(
-            Slot(name, f32(*tensor.shape), _rounded(recipes[name]))
+            Slot(name, f32(*tensor.shape), rounded(recipes[name]))
             for name, tensor in tensors.items()
             if tensor.is_floating_point()
         ),
@@ -137,19 +137,6 @@ def capture(  # noqa: PLR0913 - a training step has this many parts
         tuple(n for n, t in tensors.items() if t.is_floating_point()),
         tuple(n for n in tensors if n.endswith(COUNTER)),
     )
-
-
-def _rounded(recipe: Initialiser) -> Initialiser:
-    """Round a recipe to the float32 that the program's bytes hold."""
-    match recipe:
-        case Constant(value):
-            return replace(recipe, value=_f32(value))
-        case Uniform(low, high):
-            return replace(recipe, low=_f32(low), high=_f32(high))
-
-
-def _f32(value: float) -> float:
-    return float(torch.tensor(value, dtype=torch.float32))
 
 
 def _fields(sample: Sequence[torch.Tensor]) -> tuple[Field, ...]:

@@ -16,13 +16,8 @@ from ml_verifier.capture import Captured, Lion, capture
 from ml_verifier.capture.schedules import Cosine, Flat, Linear, StepDecay, Warmup
 from ml_verifier.engine import Engine
 from ml_verifier.errors import UnsupportedModel
-from ml_verifier.operators import BY_NAME
 from tests.ml_verifier.jobs import SEED
 
-elementwise = pytest.mark.skipif(
-    not {"cast", "where", "ge", "sin", "floor", "maximum", "lion"} <= set(BY_NAME),
-    reason="needs operators",
-)
 BATCH = 8
 STEPS = 12
 Parameters = Iterable[nn.Parameter]
@@ -132,7 +127,6 @@ OPTIMISERS: dict[str, Callable[[Parameters], torch.optim.Optimizer]] = {
 }
 
 
-@elementwise
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_steps_agree_with_torch(name: str) -> None:
     compare(mlp(), lambda model: OPTIMISERS[name](model.parameters()), rtol=1e-4)
@@ -164,7 +158,6 @@ def muon_and_adamw(**options: Any) -> Make:  # noqa: ANN401 - of Muon
     return make
 
 
-@elementwise
 @pytest.mark.parametrize(
     "options",
     [
@@ -182,7 +175,6 @@ def test_muon_for_matrices_and_adamw_for_the_rest(
     compare(mlp(), muon_and_adamw(**options), rtol=3e-4)
 
 
-@elementwise
 def test_muon_is_near_the_bfloat16_one_of_torch() -> None:
     compare(mlp(), muon_and_adamw(), rtol=0.1)
 
@@ -262,7 +254,6 @@ def test_names_of_slots_are_not_for_modules() -> None:
 # ── clipping and averages ────────────────────────────────────────────────────
 
 
-@elementwise
 @pytest.mark.parametrize("maximum", [0.05, 100.0])
 def test_clipping_by_norm(maximum: float) -> None:
     compare(
@@ -273,7 +264,6 @@ def test_clipping_by_norm(maximum: float) -> None:
     )
 
 
-@elementwise
 def test_clipping_by_value() -> None:
     compare(
         mlp(),
@@ -283,7 +273,6 @@ def test_clipping_by_value() -> None:
     )
 
 
-@elementwise
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_accumulation_averages_micro_batches(count: int) -> None:
     torch.manual_seed(SEED)
@@ -327,7 +316,6 @@ def test_options_out_of_range() -> None:
             capture(model, nn.CrossEntropyLoss(), sgd, batches()[0], **options)
 
 
-@elementwise
 def test_average_of_the_weights() -> None:
     model = mlp()
     sgd = torch.optim.SGD(model.parameters(), lr=0.3)
@@ -419,7 +407,6 @@ SCHEDULERS: dict[str, Callable[[Any], LRScheduler]] = {
 }
 
 
-@elementwise
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_rates_are_those_of_torch(name: str) -> None:
     expected = rates(SCHEDULERS[name], 1001, 0.05)
@@ -427,7 +414,6 @@ def test_rates_are_those_of_torch(name: str) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-12)
 
 
-@elementwise
 def test_own_schedules() -> None:
     assert factors(Flat(0.5), 3) == [0.5] * 3
     assert factors(Warmup(4), 6) == [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
@@ -438,13 +424,11 @@ def test_own_schedules() -> None:
     np.testing.assert_allclose(wave, [0, 0.5, *half, 0.1, 0.1], rtol=1e-6)
 
 
-@elementwise
 def test_powers_end_at_zero() -> None:
     """The two exponentials of a power must not meet as 0 * inf."""
     assert factors(StepDecay(1, 0.3), 400)[-1] == 0.0
 
 
-@elementwise
 def test_a_scheduler_drives_every_optimiser_it_is_given_for() -> None:
     compare(
         mlp(),

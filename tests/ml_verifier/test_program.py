@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from ml_verifier.errors import MalformedProgram
+from ml_verifier.initial import Initialiser, Normal, ZeroRow, encode
 from ml_verifier.operators import BY_NAME, AttributeValue
 from ml_verifier.program import (
     MAX_PROGRAM_BYTES,
@@ -18,7 +19,7 @@ from ml_verifier.program import (
     build,
     decode_program,
 )
-from ml_verifier.types import TensorType, f32, i64
+from ml_verifier.types import TensorType, bf16, f32, i64
 from tests.ml_verifier.jobs import cnn_job, mlp_job
 from tests.support.vectors import Vectors
 
@@ -180,12 +181,46 @@ def test_types_print_as_they_are_written() -> None:
         Uniform(float("-inf"), 0.0),
         Uniform(0.0, float("inf")),
         Uniform(-3e38, 3e38),
+        Normal(3e38, 1e37),
+        Normal(0.0, float("inf")),
+        Normal(0.0, -1.0),
+        ZeroRow(1, Constant(float("inf"))),
     ],
 )
-def test_initial_values_are_finite(initialiser: Constant | Uniform) -> None:
+def test_initial_values_are_finite(initialiser: Initialiser) -> None:
     slots = (LOSS_SLOT, Slot("w", f32(2), initialiser))
     with pytest.raises(MalformedProgram, match="finite initial values"):
         build(1, slots, (Field("x", f32(3)),), (), (0, 1))
+
+
+def test_initial_values_of_bf16_are_finite_after_rounding() -> None:
+    slots = (LOSS_SLOT, Slot("w", bf16(2), Constant(3.4e38)))
+    with pytest.raises(MalformedProgram, match="finite initial values"):
+        build(1, slots, (Field("x", f32(3)),), (), (0, 1))
+
+
+@pytest.mark.parametrize(("type_", "row"), [(f32(2), 2), (f32(), 0)])
+def test_rows_of_zeros_exist(type_: TensorType, row: int) -> None:
+    slots = (LOSS_SLOT, Slot("w", type_, ZeroRow(row, Constant(1.0))))
+    with pytest.raises(MalformedProgram, match=f"no row {row} in"):
+        build(1, slots, (Field("x", f32(3)),), (), (0, 1))
+
+
+@pytest.mark.parametrize(
+    "initialiser",
+    [Normal(0.25, 0.5), ZeroRow(1, Uniform(-0.5, 0.5)), ZeroRow(0, Normal(0.0, 1.0))],
+)
+def test_initial_values_survive_encoding(initialiser: Initialiser) -> None:
+    slots = (LOSS_SLOT, Slot("w", f32(2), initialiser))
+    program = build(1, slots, (Field("x", f32(3)),), (), (0, 1))
+    assert decode_program(program.encoded).slots == slots
+    position = program.encoded.index(encode(initialiser))
+    nested = isinstance(initialiser, ZeroRow)
+    for offset, kind in ((0, 4), (5, 3)) if nested else ((0, 4),):
+        broken = bytearray(program.encoded)
+        broken[position + offset] = kind
+        with pytest.raises(MalformedProgram, match=f"unknown initialiser {kind}"):
+            decode_program(bytes(broken))
 
 
 @pytest.mark.parametrize(
