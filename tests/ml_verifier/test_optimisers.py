@@ -13,9 +13,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from typing_extensions import override
 
 from ml_verifier.capture import Captured, Lion, capture
-from ml_verifier.capture.schedules import Cosine, Flat, Linear, StepDecay, Warmup
+from ml_verifier.capture.builder import Builder
+from ml_verifier.capture.optimisers import OptimiserState
+from ml_verifier.capture.schedules import Clock, Cosine, Flat, Linear, StepDecay, Warmup
 from ml_verifier.engine import Engine
 from ml_verifier.errors import UnsupportedModel
+from ml_verifier.program import Constant, Field, Slot
+from ml_verifier.types import bf16, f32
 from tests.ml_verifier.jobs import SEED
 
 BATCH = 8
@@ -500,3 +504,33 @@ def test_lion_evaluates_a_closure() -> None:
     values = [value for value in losses if value is not None]
     assert all(b < a for a, b in itertools.pairwise(values))
     assert len(values) == 3
+
+
+def test_a_bf16_parameter_is_updated_in_float32_and_rounded_once() -> None:
+    """The moments are float32: 0.9 * m + g keeps bits that bfloat16 would lose."""
+    torch.manual_seed(SEED)
+    parameter = nn.Parameter(torch.randn(5, dtype=torch.bfloat16))
+    sgd = torch.optim.SGD([parameter], lr=0.1, momentum=0.9)
+    state = OptimiserState(sgd, {id(parameter): "w"})
+    zero = Constant(0.0)
+    slots = (Slot("loss", f32(), zero), Slot("w", bf16(5), zero), *state.slots())
+    builder = Builder(1, slots, (Field("g", f32(5)),))
+    gradient = builder.add("reshape", len(slots), shape=(5,))
+    numbers = {slot.name: i for i, slot in enumerate(slots)}
+    updated = state.lower(Clock(builder), numbers, {"w": gradient})
+    values = numbers | updated
+    engine = Engine(builder.finish(tuple(values[slot.name] for slot in slots)))
+    start = parameter.detach().view(torch.uint16).numpy()
+    engine.load([np.zeros((), np.float32), start, np.zeros(5, np.float32)])
+    weight, momentum = parameter.detach().clone(), torch.zeros(5)
+    for position in range(4):
+        found = torch.randn(5)
+        assert engine.step([found[None].numpy()], [0], SEED, position)
+        momentum = 0.9 * momentum + found
+        weight = (weight.float() - 0.1 * momentum).bfloat16()
+    _, trained, moment = engine.tensors
+    np.testing.assert_allclose(
+        moment.astype(np.float32), momentum, rtol=1e-6, atol=1e-6
+    )
+    got = torch.from_numpy(trained.copy()).view(torch.bfloat16)
+    assert torch.equal(got, weight)
