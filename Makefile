@@ -4,8 +4,9 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 SOURCES := requirements.lock pyproject.toml hatch_build.py $(wildcard ml_verifier/kernels/source/*)
 SEED ?=
+SKIP ?=
 
-.PHONY: help install demo test soak check format lint types imports contracts conformance-programs bench vectors clean
+.PHONY: help install demo test soak check format lint types imports conformance conformance-programs contracts bench vectors clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 22
@@ -50,6 +51,9 @@ imports: $(INSTALLED) ## Layers, purity, cycles
 
 contracts: $(INSTALLED) ## Compile the Vyper contracts into contracts/artifacts
 	$(BIN)/python -m contracts.compile
+
+conformance: $(INSTALLED) ## One hash from every compiler, instruction set, Python, machine (SKIP="row, pattern*")
+	$(BIN)/python -m tests.conformance.matrix --skip "$(SKIP)"
 
 conformance-programs: $(INSTALLED) ## Capture the programs of the conformance trainings anew (then: make vectors)
 	$(BIN)/python -m tests.conformance.programs

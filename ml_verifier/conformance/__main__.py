@@ -1,9 +1,12 @@
 """The conformance program: prints its hash, or exits 1 when that is not the pinned one.
 
-Standard output is the hash alone, or the lines that it covers with ``--lines``.
+Standard output is the hash alone; with ``--lines`` what it covers, with ``--report`` a
+JSON object that also says what computed it.
 """
 
 import argparse
+import json
+import platform
 import sys
 from collections.abc import Sequence
 from typing import get_args
@@ -11,6 +14,7 @@ from typing import get_args
 from ml_verifier import kernels, oracle
 from ml_verifier.conformance.case import Arithmetic
 from ml_verifier.conformance.transcript import Extent, conformance_hash, lines, pinned
+from ml_verifier.kernels.library import LIBRARY_PATH
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -23,13 +27,28 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         default="full",
         help="start: the part that a node runs when it starts",
     )
-    parser.add_argument("--lines", action="store_true", help="print what is hashed")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--lines", action="store_true", help="print what is hashed")
+    form.add_argument("--report", action="store_true", help="print JSON")
     parser.add_argument("--isa", choices=kernels.isas(), help="instruction set")
     parser.add_argument("--threads", type=int, help="threads of the kernels")
     parser.add_argument(
         "--oracle", action="store_true", help="compute with numpy instead (slow)"
     )
     return parser.parse_args(arguments)
+
+
+def _configuration(backend: Arithmetic) -> dict[str, str | int]:
+    """Return what computes, for ``--report``."""
+    return {
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "backend": "oracle" if backend is oracle else "kernels",
+        "library": str(LIBRARY_PATH),
+        "build": kernels.build(),
+        "isa": kernels.isa(),
+        "threads": kernels.threads(),
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.write(f"{line}\n")
         return 0
     found = conformance_hash(backend, chosen.extent)
-    sys.stdout.write(f"{found}\n")
+    report = {**_configuration(backend), "hash": found}
+    sys.stdout.write(f"{json.dumps(report) if chosen.report else found}\n")
     expected = pinned(chosen.extent)
     if found != expected:
         sys.stderr.write(f"expected {expected}: this machine does not conform\n")
