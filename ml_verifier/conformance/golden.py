@@ -10,7 +10,7 @@ import numpy as np
 
 from ml_verifier.conformance.case import Attributes
 from ml_verifier.conformance.inputs import Floats, Golden, Indices
-from ml_verifier.conformance.movement import MANY, MOVEMENT
+from ml_verifier.conformance.movement import MANY, MOVEMENT, RANDOMNESS
 
 
 def single(value: float) -> float:
@@ -205,6 +205,7 @@ GOLDEN: Sequence[Golden] = (
     Golden("gelu_tanh_backward", (Floats((N,)), Floats((N,), -6.0, 6.0)), {}),
     Golden("silu", (Floats((N,), -100.0, 100.0),), {}),
     Golden("silu_backward", (Floats((N,)), Floats((N,), -100.0, 100.0)), {}),
+    *RANDOMNESS,
 )
 
 BIG = 100_003

@@ -79,7 +79,7 @@ class Indices:
     ) -> Array:
         """Return the input at ``position`` of case ``key``."""
         unit = Floats(self.shape, 0.0, 1.0).make(key, position, backend)
-        made = np.floor(unit * np.float32(self.below)).astype(np.int64)
+        made = np.asarray(np.floor(unit * np.float32(self.below))).astype(np.int64)
         if kind == "above":
             made.reshape(-1)[-1] = self.below
         if kind == "below":

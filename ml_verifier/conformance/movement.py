@@ -1,7 +1,8 @@
-"""Golden cases of movement, conversion, comparison, booleans and integers."""
+"""Golden cases of movement, conversion, comparison, integers, randomness, and lion."""
 
 from collections.abc import Sequence
 
+from ml_verifier.conformance.case import Attributes
 from ml_verifier.conformance.inputs import (
     Bfloats,
     Bools,
@@ -72,6 +73,26 @@ MOVEMENT: Sequence[Golden] = (
     ),
 )
 
+LION: Attributes = {
+    "lr": 2.0**-7,
+    "beta1": 0.875,
+    "beta2": 0.9375,
+    "weight_decay": 0.125,
+}
+SEED_AND_STEP = (Integers(()), Integers(()))
+
+RANDOMNESS: Sequence[Golden] = (
+    Golden(
+        "uniform",
+        SEED_AND_STEP,
+        {"shape": (7, 143), "low": -1.5, "high": 2.0, "stream": 5},
+    ),
+    Golden(
+        "dropout_mask", SEED_AND_STEP, {"shape": (N,), "p": 0.375, "stream": 2**32 - 1}
+    ),
+    Golden("lion", (*(Floats((N,)) for _ in range(3)), Floats((), 0.0, 1.0)), LION),
+)
+
 BIG = 100_003
 MANY: Sequence[Golden] = (
     Golden("broadcast", (Bools((301, 1)),), {"shape": (301, 333)}),
@@ -82,5 +103,8 @@ MANY: Sequence[Golden] = (
     Golden("flip", (Floats((BIG,)),), {"axes": (0,)}),
     Golden("cast", (Floats((BIG,)),), {"dtype": BF16}),
     Golden("where", (Bools((300, 333)), Floats((3, 300, 333)), Floats(())), {}),
+    Golden(
+        "dropout_mask", SEED_AND_STEP, {"shape": (BIG,), "p": 2.0**-20, "stream": 0}
+    ),
     Golden("int_floordiv", (Integers((BIG,)), Integers((BIG,))), {}),
 )

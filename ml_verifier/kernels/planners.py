@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ml_verifier.kernels import (
+    draws,
     indexing_plans,
     moving,
     nests,
@@ -170,6 +171,17 @@ def _adamw(request: Request) -> Plan:
     return Plan(request.name, inputs, outputs, (p.size,), scalars)
 
 
+def _lion(request: Request) -> Plan:
+    names = ("lr", "beta1", "beta2", "weight_decay")
+    request.expect(4, 2, *names)
+    p = request.input(0)
+    moments = (request.input(1, p.shape), request.input(2, p.shape))
+    outputs = (request.output(0, p.shape), request.output(1, p.shape))
+    scalars = [request.scalar(name) for name in names]
+    inputs = (p, *moments, request.input(3, ()))
+    return Plan("lion", inputs, outputs, (p.size,), scalars)
+
+
 def _correction(request: Request) -> Plan:
     request.expect(1, 1, "beta")
     inputs, outputs = (request.input(0, ()),), (request.output(0, ()),)
@@ -207,13 +219,15 @@ PLANNERS: Mapping[str, Planner] = MappingProxyType(
         "batch_norm_backward": _batch_norm_backward,
         "sgd": _sgd,
         "adamw": _adamw,
+        "lion": _lion,
         "correction": _correction,
         **nests.PLANNERS,
         **moving.PLANNERS,
+        **draws.PLANNERS,
         **transformer.PLANNERS,
         **indexing_plans.PLANNERS,
     }
 )
 
 # May write the very buffer they read: each element is read before it is written.
-IN_PLACE = frozenset({"sgd", "adamw"})
+IN_PLACE = frozenset({"sgd", "adamw", "lion"})

@@ -31,6 +31,12 @@ def _adamw(t: Types, _: Attributes) -> tuple[TensorType, ...]:
     return (t[0], t[0], t[0])
 
 
+def _lion(t: Types, _: Attributes) -> tuple[TensorType, ...]:
+    ok = is_f32(*t) and t[0] == t[1] == t[2] and t[3] == f32()
+    expect(ok, "p, g, m of one shape and the scalar factor", t)
+    return (t[0], t[0])
+
+
 def _correction(t: Types, _: Attributes) -> tuple[TensorType, ...]:
     expect(t[0] == f32(), "an f32 scalar", t)
     return (f32(),)
@@ -65,4 +71,17 @@ ROWS: tuple[Operator, ...] = (
         ),
     ),
     row(31, "correction", 1, _correction, MOVE, (("beta", "float"),)),
+    row(
+        97,
+        "lion",
+        4,
+        _lion,
+        per_element(8),
+        (
+            ("lr", "float"),
+            ("beta1", "float"),
+            ("beta2", "float"),
+            ("weight_decay", "float"),
+        ),
+    ),
 )

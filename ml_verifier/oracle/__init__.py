@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ml_verifier.operators import AttributeValue
-from ml_verifier.oracle.arithmetic import Array, fma
-from ml_verifier.oracle.philox import blocks
+from ml_verifier.oracle.arithmetic import Array
+from ml_verifier.oracle.randomness import drawn, uniform
 from ml_verifier.oracle.table import DEFINITIONS
 
 __all__ = ["all_finite", "bind", "canonicalise", "philox_uniform"]
@@ -64,17 +64,6 @@ def philox_uniform(
     out: Array, key: int, counter2: int, counter3: int, lo: float, hi: float
 ) -> None:
     """Fills a float32 array as ``ml_verifier.kernels.philox_uniform`` does."""
-    number = np.arange((out.size + 3) // 4, dtype=np.uint64)
-    counters = np.stack(
-        [
-            number & np.uint64(0xFFFFFFFF),
-            number >> np.uint64(32),
-            np.full_like(number, counter2),
-            np.full_like(number, counter3),
-        ],
-        axis=1,
-    )
-    words = blocks(counters, key).reshape(-1)[: out.size]
-    low, high = np.float32(lo), np.float32(hi)
-    unit = (words >> np.uint64(8)).astype(np.float32) * np.float32(2**-24)
-    np.copyto(out, fma(unit, high - low, low).reshape(out.shape))
+    words = drawn(out.size, key, counter2, counter3)
+    values = uniform(words, np.float32(lo), np.float32(hi))
+    np.copyto(out, values.reshape(out.shape))

@@ -147,6 +147,20 @@ def adamw(
     return fma(-step, mean / denominator, p * decay), mean, square
 
 
+def lion(
+    attributes: Attributes, p: Floats, g: Floats, m: Floats, factor: Floats
+) -> tuple[Floats, Floats]:
+    """Step of one size along the sign of a mean; returns parameters and moment."""
+    lr = scalar(attributes, "lr") * factor
+    beta1, beta2 = scalar(attributes, "beta1"), scalar(attributes, "beta2")
+    mean = fma(beta1, m, (ONE - beta1) * g)
+    direction = np.where(mean > 0, ONE, np.where(mean < 0, -ONE, np.float32(0)))
+    direction = np.where(np.isnan(mean), mean, direction)
+    decay = fma(-lr, scalar(attributes, "weight_decay"), ONE)
+    moment = fma(beta2, m, (ONE - beta2) * g)
+    return fma(-lr, direction, p * decay), moment
+
+
 def correction(attributes: Attributes, c: Floats) -> Floats:
     """1 - beta^(t + 1) from 1 - beta^t."""
     beta = scalar(attributes, "beta")

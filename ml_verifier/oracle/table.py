@@ -14,6 +14,7 @@ from ml_verifier.oracle import (
     layers,
     logic,
     movement,
+    randomness,
     transformer,
     windows,
 )
@@ -127,6 +128,7 @@ DEFINITIONS: Mapping[str, Definition] = MappingProxyType(
         "batch_norm_backward": layers.batch_norm_backward,
         "sgd": layers.sgd,
         "adamw": layers.adamw,
+        "lion": layers.lion,
         "correction": layers.correction,
         "bmm": transformer.bmm,
         "softmax": transformer.softmax,
@@ -155,5 +157,6 @@ DEFINITIONS: Mapping[str, Definition] = MappingProxyType(
         "minimum": _plain(_minimum),
         **movement.DEFINITIONS,
         **logic.DEFINITIONS,
+        **randomness.DEFINITIONS,
     }
 )

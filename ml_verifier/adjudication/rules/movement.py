@@ -14,8 +14,7 @@ from ml_verifier.adjudication.refinement import (
     flat,
 )
 from ml_verifier.operators import integer, integers
-from ml_verifier.oracle.arithmetic import fma
-from ml_verifier.oracle.layers import scalar
+from ml_verifier.oracle.arithmetic import fma, scalar
 from ml_verifier.oracle.philox import blocks
 from ml_verifier.types import DType
 

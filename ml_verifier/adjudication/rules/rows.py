@@ -25,9 +25,8 @@ from ml_verifier.adjudication.refinement import (
     flat,
 )
 from ml_verifier.operators import integer, integers
-from ml_verifier.oracle.arithmetic import fma
+from ml_verifier.oracle.arithmetic import fma, scalar
 from ml_verifier.oracle.elementary import exp, log
-from ml_verifier.oracle.layers import scalar
 from ml_verifier.oracle.table import DEFINITIONS
 from ml_verifier.types import DType
 

@@ -1,4 +1,4 @@
-/* Data movement, canonical NaN, finiteness, and the counter-based generator. */
+/* Data movement, canonical NaN, and finiteness. */
 #ifndef LOCKSTEP_MOVEMENT_H
 #define LOCKSTEP_MOVEMENT_H
 
@@ -199,46 +199,6 @@ static int all_finite_operator(const struct call *call) {
     struct finite_job job = {call->in[0], &found};
     parallel_range(all_finite_range, &job, call->size[0], 1);
     return !atomic_load(&found);
-}
-
-/* Philox4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as
- * 1, 2, 3", SC11). out[i] = fma(u, width, low), u = (word >> 8) * 2^-24, where element i
- * is word i mod 4 of block i / 4. size: [0] elements, [1] key, [2] and [3] counter words
- * 2 and 3. scalar: width, low. */
-static void philox_block(uint32_t counter[4], uint32_t key0, uint32_t key1) {
-    for (int round = 0; round < 10; round++) {
-        uint64_t p0 = (uint64_t)0xd2511f53u * counter[0];
-        uint64_t p1 = (uint64_t)0xcd9e8d57u * counter[2];
-        uint32_t c0 = (uint32_t)(p1 >> 32) ^ counter[1] ^ key0;
-        uint32_t c2 = (uint32_t)(p0 >> 32) ^ counter[3] ^ key1;
-        counter[1] = (uint32_t)p1;
-        counter[3] = (uint32_t)p0;
-        counter[0] = c0;
-        counter[2] = c2;
-        key0 += 0x9e3779b9u;
-        key1 += 0xbb67ae85u;
-    }
-}
-
-static void philox_range(const void *context, int64_t first, int64_t last,
-                         const struct worker *worker) {
-    (void)worker;
-    const struct call *call = context;
-    float *out = call->out[0];
-    uint64_t key = (uint64_t)call->size[1];
-    for (int64_t block = first; block < last; block++) {
-        uint32_t word[4] = {(uint32_t)block, (uint32_t)((uint64_t)block >> 32),
-                            (uint32_t)call->size[2], (uint32_t)call->size[3]};
-        philox_block(word, (uint32_t)key, (uint32_t)(key >> 32));
-        for (int64_t w = 0; w < 4 && 4 * block + w < call->size[0]; w++)
-            out[4 * block + w] =
-                fma_f((float)(word[w] >> 8) * 0x1p-24f, call->scalar[0], call->scalar[1]);
-    }
-}
-
-static int philox_uniform_operator(const struct call *call) {
-    parallel_range(philox_range, call, ceil_div(call->size[0], 4), 40);
-    return RUN_OK;
 }
 
 #endif

@@ -68,6 +68,31 @@ static int adamw_operator(const struct call *call) {
     return RUN_OK;
 }
 
+/* in: p, g, m, factor; out: p', m'; scalar: lr, beta1, beta2, weight_decay. */
+static void lion_range(const void *context, int64_t first, int64_t last,
+                       const struct worker *worker) {
+    (void)worker;
+    const struct call *call = context;
+    const float *p = call->in[0], *g = call->in[1], *m = call->in[2];
+    float *next_p = call->out[0], *next_m = call->out[1];
+    float beta1 = call->scalar[1], beta2 = call->scalar[2];
+    float rest1 = 1.0f - beta1, rest2 = 1.0f - beta2;
+    float rate = scheduled(call->scalar[0], call->in[3]);
+    float decay = fma_f(-rate, call->scalar[3], 1.0f);
+    INDEPENDENT for (int64_t i = first; i < last; i++) {
+        float gradient = g[i], moment = m[i];
+        float c = fma_f(beta1, moment, rest1 * gradient);
+        float sign = c > 0.0f ? 1.0f : c < 0.0f ? -1.0f : c != c ? c : 0.0f;
+        next_m[i] = fma_f(beta2, moment, rest2 * gradient);
+        next_p[i] = fma_f(-rate, sign, p[i] * decay);
+    }
+}
+
+static int lion_operator(const struct call *call) {
+    parallel_range(lion_range, call, call->size[0], 4);
+    return RUN_OK;
+}
+
 static int correction_operator(const struct call *call) {
     float beta = call->scalar[0];
     *(float *)call->out[0] = fma_f(beta, *(const float *)call->in[0], 1.0f - beta);

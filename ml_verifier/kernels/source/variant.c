@@ -15,6 +15,7 @@
 #include "optimiser.h"
 #include "ordering.h"
 #include "pooling.h"
+#include "random.h"
 #include "reduction.h"
 #include "selfcheck.h"
 #include "softmax.h"
