@@ -11,7 +11,6 @@
 #define LOCKSTEP_ERROR_FUNCTION_H
 
 #include "elementary.h"
-#include "vector.h"
 
 #define ERF_LIMIT 3.9921875f /* erf rounds to 1 from 3.92 on */
 #define ERF_MARGIN (MARGIN * 64)
@@ -94,13 +93,12 @@ static const double erf_table[ERF_DEGREE + 1][ERF_INTERVALS] __attribute__((alig
 };
 #endif
 
-/* One vector of floats: the rounded ends of the interval in which erf lies. */
-#if defined(__AVX512F__) && !defined(LOCKSTEP_PORTABLE)
-enum { ERF_WIDTH = 8 };
+#ifdef BY_EIGHT
 
-INLINE void erf_ends(const float *x, float *low, float *high) {
+INLINE uint8_t erf_eight(const float *x, float *y) {
     __m256 limit = _mm256_set1_ps(ERF_LIMIT), bottom = _mm256_set1_ps(-ERF_LIMIT);
-    __m256 clamped = _mm256_max_ps(bottom, _mm256_min_ps(limit, _mm256_loadu_ps(x)));
+    __m256 given = _mm256_loadu_ps(x);
+    __m256 clamped = _mm256_max_ps(bottom, _mm256_min_ps(limit, given));
     __m512d value = _mm512_cvtps_pd(clamped); /* NaN passes both */
     __m512d a = _mm512_abs_pd(value), shift = _mm512_set1_pd(ROUND_SHIFT);
     __m512d shifted = _mm512_fmadd_pd(a, _mm512_set1_pd(ERF_STEPS_PER_UNIT), shift);
@@ -114,15 +112,15 @@ INLINE void erf_ends(const float *x, float *low, float *high) {
         __m512d term = _mm512_permutex2var_pd(first, interval, second);
         q = k == ERF_DEGREE ? term : _mm512_fmadd_pd(q, d, term);
     }
-    __m512d y = _mm512_mul_pd(value, q);
-    __m512d lower = _mm512_set1_pd(1.0 - ERF_MARGIN), upper = _mm512_set1_pd(1.0 + ERF_MARGIN);
-    _mm256_storeu_ps(low, _mm512_cvtpd_ps(_mm512_mul_pd(y, lower)));
-    _mm256_storeu_ps(high, _mm512_cvtpd_ps(_mm512_mul_pd(y, upper)));
+    __m512d result = _mm512_mul_pd(value, q);
+    _mm256_storeu_ps(y, _mm512_cvtpd_ps(result));
+    return near_middle(result, ERF_MARGIN) | _mm256_fpclass_ps_mask(given, 0x20); /* denormal */
 }
 
 #elif defined(__AVX2__) && !defined(LOCKSTEP_PORTABLE)
 enum { ERF_WIDTH = 4 };
 
+/* One vector of floats: the rounded ends of the interval in which erf lies. */
 INLINE void erf_ends(const float *x, float *low, float *high) {
     __m128 limit = _mm_set1_ps(ERF_LIMIT), bottom = _mm_set1_ps(-ERF_LIMIT);
     __m128 clamped = _mm_max_ps(bottom, _mm_min_ps(limit, _mm_loadu_ps(x)));
@@ -165,6 +163,7 @@ INLINE void erf_ends(const float *x, float *low, float *high) {
 }
 #endif
 
+#ifndef BY_EIGHT
 static void erf_bounds(const float *restrict x, float *restrict low, float *restrict high,
                        int count) {
     int i = 0;
@@ -177,6 +176,7 @@ static void erf_bounds(const float *restrict x, float *restrict low, float *rest
     memcpy(low + i, last_low, bytes);
     memcpy(high + i, last_high, bytes);
 }
+#endif
 
 static float erf_exact(float value) {
     const struct pair one = {1.0, 0.0};
@@ -196,6 +196,10 @@ static float erf_exact(float value) {
     return round_pair(pair_multiply(y, gauss), sign * power_of_two(n));
 }
 
+#ifdef BY_EIGHT
+DEFINE_BY_EIGHT(erf)
+#else
 DEFINE_CORRECTLY_ROUNDED(erf)
+#endif
 
 #endif
