@@ -38,6 +38,59 @@ class Cnn(nn.Module):
         return logits
 
 
+class Block(nn.Module):
+    """Causal attention and a GELU layer, each behind a layer norm and a residual."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.first_norm = nn.LayerNorm(width)
+        self.attention = nn.Linear(width, 3 * width)
+        self.mix = nn.Linear(width, width)
+        self.second_norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+
+    @override
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x[B, T, D] -> [B, T, D]."""
+        batch, length, width = x.shape
+        query, key, value = (
+            part.view(batch, length, self.heads, -1).transpose(1, 2)
+            for part in self.attention(self.first_norm(x)).split(width, 2)
+        )
+        mixed = nn.functional.scaled_dot_product_attention(
+            query, key, value, is_causal=True
+        )
+        x = x + self.mix(mixed.transpose(1, 2).reshape(batch, length, width))
+        hidden = nn.functional.gelu(self.up(self.second_norm(x)))
+        result: torch.Tensor = x + self.down(hidden)
+        return result
+
+
+class Gpt(nn.Module):
+    """Two blocks between embeddings and logits."""
+
+    def __init__(self, vocabulary: int, length: int, width: int, heads: int) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(vocabulary, width)
+        self.places = nn.Embedding(length, width)
+        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(2)))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+
+    @override
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x[B, T] -> logits[B, T, vocabulary]."""
+        hidden = self.tokens(x) + self.places(torch.arange(x.shape[1]))
+        logits: torch.Tensor = self.head(self.norm(self.blocks(hidden)))
+        return logits
+
+
+def token_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
 def mlp_adamw() -> Captured:
     model = nn.Sequential(
         nn.Linear(300, 48), nn.Tanh(), nn.Linear(48, 48), nn.ReLU(), nn.Linear(48, 10)
@@ -56,17 +109,17 @@ def cnn_sgd() -> Captured:
     return capture(model, nn.functional.cross_entropy, optimiser, sample)
 
 
-def mlp_sgd() -> Captured:
-    model = nn.Sequential(nn.Linear(17, 33), nn.Sigmoid(), nn.Linear(33, 7))
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
-    sample = torch.zeros(16, 17), torch.zeros(16, dtype=torch.int64)
-    return capture(model, nn.CrossEntropyLoss(), optimiser, sample)
+def gpt_adamw() -> Captured:
+    model = Gpt(vocabulary=48, length=12, width=32, heads=4)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    sample = torch.zeros(2, 4, 12, dtype=torch.int64)
+    return capture(model, token_loss, optimiser, tuple(sample))
 
 
 MODELS: Mapping[str, Callable[[], Captured]] = {
     "mlp_adamw": mlp_adamw,
     "cnn_sgd": cnn_sgd,
-    "mlp_sgd": mlp_sgd,
+    "gpt_adamw": gpt_adamw,
 }
 
 
