@@ -3,7 +3,7 @@
 #ifndef LOCKSTEP_ACTIVATIONS_H
 #define LOCKSTEP_ACTIVATIONS_H
 
-#include "elementary.h"
+#include "exponential.h"
 #include "error_function.h"
 
 #define ROOT_HALF 0x1.6a09e6p-1f        /* sqrt(1/2) */

@@ -15,7 +15,9 @@
 
 #include "vector.h"
 
-#ifndef MARGIN /* a test widens it, to send all elements down the second path */
+#ifdef MARGIN /* a test widens it, to send all elements down the second path */
+#define MARGIN_WIDENED 1
+#else
 #define MARGIN 0x1p-48
 #endif
 #define LN2_HIGH 0x1.62e42fefa2000p-1 /* 40 bits of ln 2: products by small integers are exact */
@@ -245,8 +247,9 @@ static float tanh_exact(float value) {
         }                                                                           \
     }
 
-#define DEFINE_CORRECTLY_ROUNDED(name)                                              \
-    static void name##_array(const float *restrict x, float *restrict y, int64_t n) { \
+#define DEFINE_CORRECTLY_ROUNDED(name) DEFINE_CORRECTLY_ROUNDED_AS(name, name##_array)
+#define DEFINE_CORRECTLY_ROUNDED_AS(name, array)                                    \
+    static void array(const float *restrict x, float *restrict y, int64_t n) {      \
         enum { BLOCK = 128 };                                                       \
         for (int64_t start = 0; start < n; start += BLOCK) {                        \
             const float *restrict in = x + start;                                   \
@@ -269,8 +272,9 @@ static float tanh_exact(float value) {
 
 /* The same with the eight results of one vector at a time: name##_eight stores them and
  * returns the lanes that the second path must decide. */
-#define DEFINE_BY_EIGHT(name)                                                       \
-    static void name##_array(const float *restrict x, float *restrict y, int64_t n) { \
+#define DEFINE_BY_EIGHT(name) DEFINE_BY_EIGHT_AS(name, name##_array)
+#define DEFINE_BY_EIGHT_AS(name, array)                                             \
+    static void array(const float *restrict x, float *restrict y, int64_t n) {      \
         enum { BLOCK = 128, WIDTH = 8 };                                            \
         for (int64_t start = 0; start < n; start += BLOCK) {                        \
             const float *restrict in = x + start;                                   \
@@ -344,10 +348,10 @@ INLINE uint8_t exp_eight(const float *x, float *y) {
     return near_middle(result, MARGIN * 16) | small;
 }
 
-DEFINE_BY_EIGHT(exp)
+DEFINE_BY_EIGHT_AS(exp, exp_doubles) /* exp_array: see exponential.h */
 #else
 DEFINE_BOUNDS(exp, MARGIN)
-DEFINE_CORRECTLY_ROUNDED(exp)
+DEFINE_CORRECTLY_ROUNDED_AS(exp, exp_doubles)
 #endif
 DEFINE_BOUNDS(log, MARGIN)
 DEFINE_BOUNDS(tanh, MARGIN)

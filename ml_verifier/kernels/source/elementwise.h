@@ -4,8 +4,8 @@
 #define LOCKSTEP_ELEMENTWISE_H
 
 #include "activations.h"
-#include "elementary.h"
 #include "error_function.h"
+#include "exponential.h"
 #include "trigonometric.h"
 
 /* size[0] dimensions (1 to 8, adjacent ones merged), then three rows of 8: extents,

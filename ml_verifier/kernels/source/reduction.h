@@ -4,7 +4,7 @@
 #ifndef LOCKSTEP_REDUCTION_H
 #define LOCKSTEP_REDUCTION_H
 
-#include "elementary.h"
+#include "exponential.h"
 
 struct lanes {
     float lane[LANES];
@@ -206,53 +206,71 @@ static float row_maximum(const float *x, int64_t n) {
     return nan ? NAN_F : greater(few[0], most);
 }
 
-/* Rows together in one block, so that exp and log run over long arrays. */
+/* Rows or elements together in one block of the stack. */
 enum { SOFTMAX_BLOCK = 1024 };
 
-/* y = x - max and its rows' sums of exp, for rows of at most SOFTMAX_BLOCK together. */
-static void softmax_block(const float *x, float *y, float *e, float *sum, int64_t rows,
-                          int64_t classes) {
-    for (int64_t r = 0; r < rows; r++) {
-        float most = row_maximum(x + r * classes, classes);
-        for (int64_t j = 0; j < classes; j++)
-            y[r * classes + j] = x[r * classes + j] - most;
+#ifdef VECTOR_EXP
+/* lanes(exp(x - most)); the exponentials go to e unless that is NULL. Behind the last
+ * element come lanes of exp(-inf) = +0, which change no sum of exponentials. */
+static float exponentials(const float *x, float most, float *e, int64_t n) {
+    enum { VECTORS = LANES / VECTOR };
+    vector sum[VECTORS], shift = vector_set(most);
+    for (int v = 0; v < VECTORS; v++) sum[v] = vector_set(0.0f);
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        UNROLL for (int v = 0; v < VECTORS; v++) {
+            vector value = exp_vector(vector_sub(vector_load(x + i + v * VECTOR), shift));
+            if (e != NULL) vector_store(e + i + v * VECTOR, value);
+            sum[v] = vector_add(sum[v], value);
+        }
+    for (int v = 0; i < n; v++, i += VECTOR) {
+        int64_t left = minimum(VECTOR, n - i);
+        float d[VECTOR];
+        for (int j = 0; j < VECTOR; j++) d[j] = j < left ? x[i + j] - most : -INFINITY_F;
+        vector value = exp_vector(vector_load(d));
+        if (e != NULL) vector_store_part(e + i, left, value);
+        sum[v] = vector_add(sum[v], value);
     }
-    exp_array(y, e, rows * classes);
-    for (int64_t r = 0; r < rows; r++) sum[r] = lanes_sum(e + r * classes, classes);
+    struct lanes lanes;
+    for (int v = 0; v < VECTORS; v++) vector_store(lanes.lane + v * VECTOR, sum[v]);
+    lanes.fed = LANES;
+    return lanes_fold(&lanes);
 }
-
-/* A row longer than a block: its exponentials are fed piecewise. */
-static float long_softmax_row(const float *x, float *y, int64_t classes) {
-    float e[SOFTMAX_BLOCK], most = row_maximum(x, classes);
+#else
+static float exponentials(const float *x, float most, float *e, int64_t n) {
+    float d[SOFTMAX_BLOCK], block[SOFTMAX_BLOCK];
     struct lanes lanes;
     lanes_clear(&lanes);
-    for (int64_t j = 0; j < classes; j++) y[j] = x[j] - most;
-    for (int64_t j = 0; j < classes; j += SOFTMAX_BLOCK) {
-        int64_t n = minimum(SOFTMAX_BLOCK, classes - j);
-        exp_array(y + j, e, n);
-        feed_sum(&lanes, e, e, 0.0f, 0.0f, n);
+    for (int64_t start = 0; start < n; start += SOFTMAX_BLOCK) {
+        int64_t count = minimum(SOFTMAX_BLOCK, n - start);
+        float *to = e != NULL ? e + start : block;
+        for (int64_t j = 0; j < count; j++) d[j] = x[start + j] - most;
+        exp_array(d, to, count);
+        feed_sum(&lanes, to, to, 0.0f, 0.0f, count);
     }
     return lanes_fold(&lanes);
 }
+#endif
 
 static void log_softmax_rows(const void *context, int64_t first, int64_t last,
                              const struct worker *worker) {
     (void)worker;
     const struct call *call = context;
     int64_t classes = call->size[1];
-    int64_t together = classes > SOFTMAX_BLOCK ? 1 : SOFTMAX_BLOCK / maximum(classes, 1);
+    int64_t together = maximum(1, SOFTMAX_BLOCK / classes);
+    float most[SOFTMAX_BLOCK], sum[SOFTMAX_BLOCK], logarithm[SOFTMAX_BLOCK];
     for (int64_t row = first; row < last; row += together) {
         int64_t rows = minimum(together, last - row);
         const float *x = (const float *)call->in[0] + row * classes;
         float *y = (float *)call->out[0] + row * classes;
-        float e[SOFTMAX_BLOCK], sum[SOFTMAX_BLOCK], logarithm[SOFTMAX_BLOCK];
-        if (classes > SOFTMAX_BLOCK)
-            sum[0] = long_softmax_row(x, y, classes);
-        else
-            softmax_block(x, y, e, sum, rows, classes);
+        for (int64_t r = 0; r < rows; r++) {
+            most[r] = row_maximum(x + r * classes, classes);
+            sum[r] = exponentials(x + r * classes, most[r], NULL, classes);
+        }
         log_array(sum, logarithm, rows);
         for (int64_t r = 0; r < rows; r++)
-            for (int64_t j = 0; j < classes; j++) y[r * classes + j] -= logarithm[r];
+            for (int64_t j = r * classes; j < (r + 1) * classes; j++)
+                y[j] = (x[j] - most[r]) - logarithm[r];
     }
 }
 
@@ -271,9 +289,13 @@ static void log_softmax_backward_rows(const void *context, int64_t first, int64_
         const float *restrict g = (const float *)call->in[0] + row * classes;
         const float *restrict y = (const float *)call->in[1] + row * classes;
         float *restrict dx = (float *)call->out[0] + row * classes;
-        float sum = lanes_sum(g, classes);
-        exp_array(y, dx, classes);
-        for (int64_t j = 0; j < classes; j++) dx[j] = fma_f(-dx[j], sum, g[j]);
+        float sum = lanes_sum(g, classes), e[SOFTMAX_BLOCK];
+        for (int64_t start = 0; start < classes; start += SOFTMAX_BLOCK) {
+            int64_t n = minimum(SOFTMAX_BLOCK, classes - start);
+            exp_array(y + start, e, n);
+            for (int64_t j = 0; j < n; j++)
+                dx[start + j] = fma_f(-e[j], sum, g[start + j]);
+        }
     }
 }
 
