@@ -1,6 +1,6 @@
 """From a trained state to the weights of a PyTorch module, without running torch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,8 +15,6 @@ from ml_verifier.state import State
 
 __all__ = ["Module", "WeightsMismatch", "load_into", "save", "weights"]
 
-_COUNTER = "num_batches_tracked"  # of batch norm; no value depends on it
-
 
 class WeightsMismatch(LockstepError):
     """The weights belong to another model."""
@@ -27,6 +25,10 @@ class Module(Protocol):
 
     def state_dict(self) -> Mapping[str, Any]:
         """Name and tensor of each parameter and buffer; the tensors are live."""
+        ...
+
+    def named_buffers(self) -> Iterable[tuple[str, Any]]:
+        """Name and tensor of each buffer."""
         ...
 
 
@@ -76,9 +78,13 @@ def load_into(module: Module, tensors: Mapping[str, np.ndarray]) -> None:
         WeightsMismatch: names or shapes are another model's.
     """
     own = module.state_dict()
-    wanted = {name for name in own if not name.endswith(_COUNTER)}
-    if wanted != set(tensors):
-        different = sorted(wanted ^ set(tensors))
+    # Of a tensor with two names the weights hold one; buffers that no step changes are
+    # part of the program, not of the weights.
+    held = {own[name].data_ptr() for name in tensors if name in own}
+    spared = {name for name, _ in module.named_buffers()}
+    spared |= {name for name, tensor in own.items() if tensor.data_ptr() in held}
+    different = sorted((set(own) - set(tensors) - spared) | (set(tensors) - set(own)))
+    if different:
         raise WeightsMismatch(
             f"the model and the weights do not share {', '.join(different)}; build the "
             "model as in the script that was submitted"

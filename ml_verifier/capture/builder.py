@@ -12,16 +12,16 @@ from ml_verifier.types import TensorType
 
 @dataclass
 class Builder:
-    """Collects nodes; identical constants are shared."""
+    """Collects nodes; two that compute the same are one."""
 
     batch: int
     slots: tuple[Slot, ...]
     fields: tuple[Field, ...]
     nodes: list[Node] = field(default_factory=list[Node])
     types: list[TensorType] = field(default_factory=list[TensorType])
-    _constants: dict[tuple[tuple[int, ...], float], int] = field(
-        default_factory=dict[tuple[tuple[int, ...], float], int]
-    )
+    _known: dict[object, int] = field(default_factory=dict[object, int])
+    _counted: set[int] = field(default_factory=set[int])
+    _broadcasts: dict[int, int] = field(default_factory=dict[int, int])
 
     def __post_init__(self) -> None:
         """Number the slots and the batched fields."""
@@ -31,21 +31,36 @@ class Builder:
         ]
 
     def add(self, name: str, *inputs: int, **attributes: AttributeValue) -> int:
-        """Append a node; return the number of its first output."""
+        """Append a node unless there is one like it; return its first output."""
         operator = BY_NAME[name]
         rounded = _rounded(attributes)
+        key = name, inputs, tuple(sorted((k, _bits(v)) for k, v in rounded.items()))
+        if key in self._known:
+            return self._known[key]
         outputs = infer(operator, [self.types[i] for i in inputs], rounded)
         self.nodes.append(Node(operator, inputs, rounded))
         first = len(self.types)
         self.types.extend(outputs)
+        self._known[key] = first
+        if name == "broadcast":
+            self._broadcasts[first] = inputs[0]
+        if name == "iota" or (
+            name in {"reshape", "broadcast"} and inputs[0] in self._counted
+        ):
+            self._counted.add(first)
         return first
+
+    def before_broadcast(self, number: int) -> int:
+        """Return what a value repeats, or the value if it repeats nothing."""
+        return self._broadcasts.get(number, number)
+
+    def is_counted(self, number: int) -> bool:
+        """Return whether a value counts 0, 1, 2, ..."""
+        return number in self._counted
 
     def constant(self, value: float, shape: tuple[int, ...] = ()) -> int:
         """Return a tensor filled with ``value``, rounded once to float32."""
-        key = shape, float(np.float32(value))
-        if key not in self._constants:
-            self._constants[key] = self.add("constant", shape=shape, value=value)
-        return self._constants[key]
+        return self.add("constant", shape=shape, value=float(value))
 
     def finish(self, next_state: tuple[int, ...]) -> Program:
         """Drop what no slot depends on and return the validated program."""
@@ -94,3 +109,8 @@ def _rounded(attributes: Mapping[str, AttributeValue]) -> dict[str, AttributeVal
         name: float(np.float32(value)) if isinstance(value, float) else value
         for name, value in attributes.items()
     }
+
+
+def _bits(value: AttributeValue) -> object:
+    """Tell -0.0 from 0.0, which compare equal."""
+    return float.hex(value) if isinstance(value, float) else value

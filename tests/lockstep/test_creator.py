@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from typing_extensions import override
 
 import lockstep
 from lockstep.creator.chain import job_terms
@@ -90,8 +91,17 @@ def test_an_unusable_spec_is_refused(changes: dict[str, object], said: str) -> N
         prepare(spec(**changes))
 
 
+class Arc(torch.nn.Module):
+    """An operator that has no kernel."""
+
+    @override
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x[...] -> atan(x)."""
+        return torch.atan(x)
+
+
 def test_an_operator_without_a_kernel_is_named() -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(FEATURES, CLASSES), torch.nn.GELU())
+    model = torch.nn.Sequential(torch.nn.Linear(FEATURES, CLASSES), Arc())
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
     with pytest.raises(JobRefused, match="this step cannot be a job"):
         prepare(spec(model=model, optimizer=optimizer))
