@@ -17,9 +17,10 @@ import numpy as np
 from ml_verifier import commitment, kernels
 from ml_verifier.commitment import Indices
 from ml_verifier.data import split_fields
-from ml_verifier.engine import Backend, Engine, peak_memory
+from ml_verifier.engine import Backend, Engine
 from ml_verifier.errors import Malformed, MalformedProgram, MalformedWitness
 from ml_verifier.kernels import KernelError
+from ml_verifier.memory import peak_memory
 from ml_verifier.merkle import MAX_DEPTH, depth
 from ml_verifier.program import MAX_POSTED_BYTES, Program, decode_program
 from ml_verifier.state import State

@@ -17,7 +17,8 @@ import numpy as np
 from ml_verifier import kernels, merkle
 from ml_verifier.adjudication.refinement import Facts, Values, canonical
 from ml_verifier.commitment import Array, Indices, tensor_root
-from ml_verifier.engine import FACTS, Backend
+from ml_verifier.engine import Backend
+from ml_verifier.memory import FACTS
 from ml_verifier.merkle import Purpose, Tree
 from ml_verifier.program import Program
 

@@ -3,7 +3,6 @@
 import ctypes
 import errno
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 from ml_verifier.kernels.errors import BindingError
 from ml_verifier.kernels.library import LIBRARY, Call
@@ -75,4 +74,43 @@ def bind(
     request = Request(name, attributes, inputs, outputs)
     plan = planner(request)
     request.no_overlap(in_place=name in IN_PLACE)
-    return partial(LIBRARY.lockstep_run, ctypes.byref(prepare(plan)))
+    return Bound(prepare(plan))
+
+
+class Bound:
+    """One operator bound to its buffers."""
+
+    __slots__ = ("_reference", "call")
+
+    def __init__(self, call: BoundCall) -> None:
+        self.call = call
+        self._reference = ctypes.byref(call)
+
+    def __call__(self) -> int:
+        """Runs the operator; non-zero when it traps."""
+        status: int = LIBRARY.lockstep_run(self._reference)
+        return status
+
+
+def sequence(calls: Sequence[Callable[[], int]]) -> Callable[[], int]:
+    """Returns one call that makes these, results of ``bind``, in order.
+
+    It stops at the first that traps, and returns 1 then.
+
+    Raises:
+        BindingError: one of them does not come from ``bind``.
+    """
+    bound: list[Bound] = []
+    for call in calls:
+        if not isinstance(call, Bound):
+            raise BindingError(f"expected a call of bind, got {call!r}")
+        bound.append(call)
+    pointers = (ctypes.POINTER(Call) * len(bound))(
+        *(ctypes.cast(ctypes.byref(one.call), ctypes.POINTER(Call)) for one in bound)
+    )
+
+    def run(kept: Sequence[Bound] = bound) -> int:
+        status: int = LIBRARY.lockstep_run_all(pointers, len(kept))
+        return status
+
+    return run

@@ -73,6 +73,7 @@ def load(path: Path) -> ctypes.CDLL:
 def _declare(library: ctypes.CDLL) -> None:
     int64, text, call = ctypes.c_int64, ctypes.c_char_p, ctypes.POINTER(Call)
     library.lockstep_run.argtypes = [call]
+    library.lockstep_run_all.argtypes = [ctypes.POINTER(call), int64]
     library.lockstep_prepare.argtypes = [call, int64]
     library.lockstep_operator.argtypes = [text]
     library.lockstep_operator.restype = int64

@@ -14,7 +14,7 @@ from ml_verifier.oracle.arithmetic import Array
 from ml_verifier.oracle.randomness import drawn, uniform
 from ml_verifier.oracle.table import DEFINITIONS
 
-__all__ = ["all_finite", "bind", "canonicalise", "philox_uniform"]
+__all__ = ["all_finite", "bind", "canonicalise", "philox_uniform", "sequence"]
 
 CANONICAL_NAN = 0x7FC00000
 
@@ -46,6 +46,15 @@ def bind(
         return 0
 
     return call
+
+
+def sequence(calls: Sequence[Callable[[], int]]) -> Callable[[], int]:
+    """Returns one call that makes these in order, up to the first that traps."""
+
+    def run() -> int:
+        return int(any(call() for call in calls))
+
+    return run
 
 
 def canonicalise(array: Array) -> None:

@@ -13,7 +13,7 @@ from ml_verifier.adjudication.refinement import Facts, Values, canonical
 from ml_verifier.adjudication.trace import Trace, fact
 from ml_verifier.adjudication.world import HonestWorld
 from ml_verifier.commitment import Array
-from ml_verifier.engine import FACTS
+from ml_verifier.memory import FACTS
 from ml_verifier.program import Program
 
 

@@ -10,6 +10,7 @@ from typing import IO, Any
 import numpy as np
 from typing_extensions import override
 
+from ml_verifier import oracle
 from ml_verifier.conformance.case import Array
 from ml_verifier.kernels.library import CALL_BUFFERS, CALL_SCALARS, CALL_SIZES
 from ml_verifier.kernels.plan import Plan
@@ -29,6 +30,8 @@ class ForeignKernels(AbstractContextManager["ForeignKernels"]):
 
     Making or calling one raises EOFError or BrokenPipeError when the program ends.
     """
+
+    sequence = staticmethod(oracle.sequence)
 
     def __init__(self, command: Sequence[str], isa: str, threads: int) -> None:
         self._process = subprocess.Popen(  # noqa: S603  what we have just built

@@ -16,7 +16,7 @@ from ml_verifier.conformance.case import Array
 from ml_verifier.conformance.golden import GOLDEN, single
 from ml_verifier.conformance.inputs import SPECIAL, Floats, Indices
 from ml_verifier.conformance.trainings import STEPS, TRAININGS, losses
-from ml_verifier.engine import FACTS
+from ml_verifier.memory import FACTS
 from ml_verifier.operators import BY_NAME
 from tests.kernels.cases import settings
 
@@ -28,6 +28,7 @@ class Flipped:
 
     canonicalise = staticmethod(kernels.canonicalise)
     all_finite = staticmethod(kernels.all_finite)
+    sequence = staticmethod(oracle.sequence)
 
     @staticmethod
     def philox_uniform(

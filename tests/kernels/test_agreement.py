@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from ml_verifier import kernels
-from ml_verifier.engine import FACTS
+from ml_verifier.memory import FACTS
 from ml_verifier.operators import BY_NAME
 from tests.kernels.cases import (
     Array,

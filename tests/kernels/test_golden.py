@@ -10,7 +10,7 @@ from ml_verifier.conformance.golden import GOLDEN, LARGE
 from ml_verifier.conformance.inputs import Golden
 from ml_verifier.conformance.trainings import STEPS, TRAININGS
 from ml_verifier.conformance.transcript import EXTENTS, FIRST_LARGE, outcome
-from ml_verifier.engine import FACTS
+from ml_verifier.memory import FACTS
 from ml_verifier.operators import BY_NAME
 from tests.kernels.cases import assert_same, settings
 from tests.support.vectors import Vectors

@@ -107,6 +107,18 @@ EXPORT int lockstep_run(const struct call *call) {
     return run((enum operator_index)call->operator_index, call);
 }
 
+/* All of them in order; stops at the first that traps. */
+EXPORT int lockstep_run_all(const struct call *const *calls, int64_t count) {
+    int result = RUN_OK;
+    pool_enter();
+    uint64_t saved = float_environment_enter();
+    for (int64_t i = 0; i < count && result == RUN_OK; i++)
+        result = active->run[calls[i]->operator_index](calls[i]);
+    float_environment_leave(saved);
+    pool_leave();
+    return result;
+}
+
 /* Over whole arrays, called too often to be prepared like an operator. */
 
 EXPORT int lockstep_all_finite(const float *x, int64_t n) {
