@@ -55,7 +55,7 @@ def _depends_on_data(result: object) -> bool:
 
 def is_users(frame: FrameType) -> bool:
     """Return whether a frame is neither torch's nor of this package."""
-    return not frame.f_code.co_filename.startswith((_HERE, _TORCH, "<"))
+    return not frame.f_code.co_filename.startswith((_HERE, _TORCH, "<string>"))
 
 
 def line_of(frame: FrameType | None) -> str:

@@ -12,7 +12,8 @@ from torch import nn
 from ml_verifier.capture.builder import Builder
 from ml_verifier.capture.gradients import mean, means, micro_batches
 from ml_verifier.capture.initialise import initialisers
-from ml_verifier.capture.lowering import Lowering, Operand, Result, Value, held
+from ml_verifier.capture.lowering import Lowering, Result
+from ml_verifier.capture.operands import Operand, Value, held
 from ml_verifier.capture.optimisers import Optimisers, problems
 from ml_verifier.capture.rules import ADVICE, RULES
 from ml_verifier.capture.schedulers import Scheduling

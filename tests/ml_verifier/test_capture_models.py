@@ -64,7 +64,7 @@ def gpt2(attention: str) -> nn.Module:
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
-        attn_implementation=attention,  # left out of its annotations
+        attn_implementation=attention,  # type: ignore[call-arg,unused-ignore]  # its annotations leave it out
     )
     model: nn.Module = transformers.GPT2LMHeadModel(config)
     return model
@@ -79,7 +79,7 @@ def llama(attention: str) -> nn.Module:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=16,
-        attn_implementation=attention,  # left out of its annotations
+        attn_implementation=attention,  # type: ignore[call-arg,unused-ignore]  # its annotations leave it out
     )
     model: nn.Module = transformers.LlamaForCausalLM(config)
     return model

@@ -4,7 +4,8 @@
 
 import torch
 
-from ml_verifier.capture.lowering import Call, Lowering, Operand, Rule, Rules
+from ml_verifier.capture.lowering import Call, Lowering, Rule, Rules
+from ml_verifier.capture.operands import Operand
 from ml_verifier.capture.rules.arithmetic import floats, unary
 
 aten = torch.ops.aten

@@ -6,7 +6,8 @@ import math
 
 import torch
 
-from ml_verifier.capture.lowering import Call, Lowering, Operand, Rule, Rules, Tensor
+from ml_verifier.capture.lowering import Call, Lowering, Rule, Rules
+from ml_verifier.capture.operands import Operand, Tensor
 from ml_verifier.capture.unsupported import Unsupported
 from ml_verifier.types import DType
 

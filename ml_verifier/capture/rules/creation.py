@@ -4,16 +4,8 @@
 
 import torch
 
-from ml_verifier.capture.lowering import (
-    Call,
-    Held,
-    Lowering,
-    Operand,
-    Rule,
-    Rules,
-    Tensor,
-    Value,
-)
+from ml_verifier.capture.lowering import Call, Lowering, Rule, Rules
+from ml_verifier.capture.operands import Held, Operand, Tensor, Value
 from ml_verifier.capture.rules.arithmetic import combined
 from ml_verifier.types import DType
 

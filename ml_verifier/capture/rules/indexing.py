@@ -7,16 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-from ml_verifier.capture.lowering import (
-    Call,
-    Held,
-    Lowering,
-    Operand,
-    Rule,
-    Rules,
-    Tensor,
-    Value,
-)
+from ml_verifier.capture.lowering import Call, Lowering, Rule, Rules
+from ml_verifier.capture.operands import Held, Operand, Tensor, Value
 from ml_verifier.capture.rules.arithmetic import floats
 from ml_verifier.capture.rules.comparisons import chosen
 from ml_verifier.capture.unsupported import Unsupported

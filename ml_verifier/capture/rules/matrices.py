@@ -4,14 +4,8 @@
 
 import torch
 
-from ml_verifier.capture.lowering import (
-    Call,
-    Lowering,
-    Operand,
-    Rules,
-    Tensor,
-    Value,
-)
+from ml_verifier.capture.lowering import Call, Lowering, Rules
+from ml_verifier.capture.operands import Operand, Tensor, Value
 from ml_verifier.capture.rules.arithmetic import combined, floats
 from ml_verifier.types import DType
 

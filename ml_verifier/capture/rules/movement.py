@@ -7,15 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from ml_verifier.capture.literals import Filled
-from ml_verifier.capture.lowering import (
-    Call,
-    Held,
-    Lowering,
-    Operand,
-    Rule,
-    Rules,
-    Tensor,
-)
+from ml_verifier.capture.lowering import Call, Lowering, Rule, Rules
+from ml_verifier.capture.operands import Held, Operand, Tensor
 from ml_verifier.capture.unsupported import Unsupported
 from ml_verifier.operators import MAX_VARIADIC
 from ml_verifier.types import DType

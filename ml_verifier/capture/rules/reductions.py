@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-from ml_verifier.capture.lowering import Call, Lowering, Operand, Rule, Rules, Tensor
+from ml_verifier.capture.lowering import Call, Lowering, Rule, Rules
+from ml_verifier.capture.operands import Operand, Tensor
 from ml_verifier.capture.rules.arithmetic import floats
 from ml_verifier.capture.rules.movement import joined
 from ml_verifier.capture.unsupported import Unsupported

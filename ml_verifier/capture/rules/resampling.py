@@ -12,15 +12,8 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from ml_verifier.capture.lowering import (
-    Call,
-    Held,
-    Lowering,
-    Operand,
-    Rule,
-    Rules,
-    Tensor,
-)
+from ml_verifier.capture.lowering import Call, Lowering, Rule, Rules
+from ml_verifier.capture.operands import Held, Operand, Tensor
 from ml_verifier.capture.rules.arithmetic import floats
 from ml_verifier.capture.rules.indexing import rows
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from ml_verifier.capture.lowering import Call, Held, Lowering, Operand, Rules, Tensor
+from ml_verifier.capture.lowering import Call, Lowering, Rules
+from ml_verifier.capture.operands import Held, Operand, Tensor
 from ml_verifier.capture.rules.arithmetic import floats
 from ml_verifier.capture.rules.movement import padded
 from ml_verifier.capture.unsupported import Unsupported
