@@ -145,6 +145,8 @@ class Lowering(Operands):
                 )
             else:
                 numbers.append(self.number(self.values[node]))
+        if not self.problems:
+            numbers[0] = self.number(self.cast(Value(numbers[0]), DType.F32))
         if self.problems:
             return Result(0, {}, {})
         return Result(

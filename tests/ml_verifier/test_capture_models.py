@@ -1,5 +1,6 @@
 """Whole models: captured as they are, they train as torch trains them."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,10 @@ from typing_extensions import override
 
 from ml_verifier import kernels, oracle
 from ml_verifier.capture import capture
+from ml_verifier.engine import Engine
+from ml_verifier.program import Constant
+from ml_verifier.rng import initial_tensors
+from ml_verifier.types import DType
 from tests.ml_verifier.harness import (
     SEED,
     arbitrary,
@@ -343,6 +348,17 @@ def test_autocast_stores_bf16_and_sums_in_f32() -> None:
     sample = (normal(4, 6), tokens(3, 4))
     job = check_model(Half(), nn.CrossEntropyLoss(), sample, tolerance=0.02)
     assert any(n.operator.name == "cast" for n in job.program.nodes)
+
+
+def test_parameters_may_be_bf16() -> None:
+    model = Gpt().bfloat16()
+    optimiser = torch.optim.AdamW(model.parameters())
+    job = capture(model, by_token, optimiser, text(11, 2, 6), {"*": Constant(0.5)})
+    assert {slot.type.dtype for slot in job.program.slots} == {DType.F32, DType.BF16}
+    engine = Engine(job.program)
+    engine.load(initial_tensors(job.program, SEED))
+    assert engine.step(columns_of(text(11, 2, 6)), [0, 1], SEED, 0)
+    assert float(engine.tensors[0]) == pytest.approx(math.log(11), rel=0.02)
 
 
 def test_capture_is_the_same_every_time() -> None:
