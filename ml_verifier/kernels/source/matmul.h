@@ -13,7 +13,7 @@
 
 #include "vector.h"
 
-enum { DEPTH_BLOCK = 256, COLUMN_BLOCK = 512 };
+enum { DEPTH_BLOCK = 256, COLUMN_BLOCK = 1024 };
 
 struct tile_operands {
     const float *a;             /* packed, offset */
@@ -183,18 +183,34 @@ INLINE void transpose_plain(const float *in, int64_t in_step, float *out, int64_
 #define TRANSPOSE_FULL_BLOCK transpose_plain
 #endif
 
-/* out[j * out_step + i] = in[i * in_step + j] for rows x columns. */
+/* out[j * out_step + i] = in[i * in_step + j] for rows x columns. A last block of rows
+ * overlaps the one before it. */
 static void transpose(const float *in, int64_t in_step, int64_t rows, int64_t columns,
                       float *out, int64_t out_step) {
     enum { B = TRANSPOSE_BLOCK };
-    int64_t full_rows = rows / B * B, full_columns = columns / B * B;
+    int64_t full_columns = rows >= B ? columns / B * B : 0;
     for (int64_t j = 0; j < full_columns; j += B)
-        for (int64_t i = 0; i < full_rows; i += B)
+        for (int64_t next = 0; next < rows; next += B) {
+            int64_t i = minimum(next, rows - B);
             TRANSPOSE_FULL_BLOCK(in + i * in_step + j, in_step, out + j * out_step + i,
                                  out_step);
+        }
     for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = i < full_rows ? full_columns : 0; j < columns; j++)
+        for (int64_t j = full_columns; j < columns; j++)
             out[j * out_step + i] = in[i * in_step + j];
+}
+
+/* n floats, n at most a few vectors: whole vectors, the last one overlapping. */
+INLINE void copy_few(float *restrict out, const float *restrict in, int64_t n) {
+    enum { W = VECTOR < 8 ? VECTOR : 8 };
+    if (n < W) {
+        for (int64_t i = 0; i < n; i++) out[i] = in[i];
+        return;
+    }
+    for (int64_t next = 0; next < n; next += W) {
+        int64_t i = minimum(next, n - W);
+        for (int w = 0; w < W; w++) out[i + w] = in[i + w];
+    }
 }
 
 /* rows x depth of A as [depth][rows]. */
@@ -203,7 +219,7 @@ static void pack_a(struct strided a, int64_t rows, int64_t depth, float *out) {
         transpose(a.data, a.row_step, rows, depth, out, rows);
     else
         for (int64_t k = 0; k < depth; k++)
-            for (int64_t i = 0; i < rows; i++) out[k * rows + i] = a.data[k * a.column_step + i];
+            copy_few(out + k * rows, a.data + k * a.column_step, rows);
 }
 
 /* depth x columns of B as panels [depth][PANEL]; what lies past the last column of the
