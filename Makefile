@@ -65,4 +65,4 @@ vectors: $(INSTALLED) ## Rewrite tests/vectors from the code (review the diff)
 	$(BIN)/pytest -q --write-vectors
 
 clean: ## Remove what the targets above made
-	rm -rf .venv build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache .coverage ml_verifier/kernels/*.so
+	rm -rf .venv build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache .coverage ml_verifier/kernels/*.so ml_verifier/kernels/.build-*

@@ -16,6 +16,7 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -232,7 +233,7 @@ def build(
         BuildError: there is no compiler, it failed, or its results would differ.
     """
     command = compiler()
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=target.parent) as folder:
         commands = [
             ([*command, *FLAGS, *arguments[:-1], *extra_flags], arguments[-1])
             for arguments in units(machine or platform.machine()).values()
@@ -269,7 +270,13 @@ class KernelBuildHook(BuildHookInterface[Any]):
         build_data["tag"] = f"py3-none-{tag}"
 
 
+def _stop(number: int, _: object) -> None:
+    """Ends by an exception, so that the folder of objects is removed."""
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
     try:
         sys.stdout.write(f"{build()}\n")
     except BuildError as error:

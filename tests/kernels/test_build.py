@@ -1,6 +1,9 @@
 """The build: its compiler, its flags, and the proof that the flags were in force."""
 
+import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 from ctypes import sizeof
@@ -19,7 +22,7 @@ from ml_verifier.kernels.library import (
     faults,
     load,
 )
-from tests.kernels.build import hatch_build as import_hatch_build
+from tests.kernels.build import ROOT, hatch_build as import_hatch_build
 
 PROBE = """
 #include <stdio.h>
@@ -243,6 +246,26 @@ def test_a_failing_compiler_shows_its_output(
     with pytest.raises(hatch_build.BuildError, match="failed with status"):
         hatch_build.build(tmp_path / "kernels.so")
     assert not (tmp_path / "kernels.so").exists()
+
+
+def test_a_build_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:
+    """The compiler here ends the build that runs it, in the middle."""
+    script, folder = tmp_path / "hatch_build.py", tmp_path / "ml_verifier/kernels"
+    folder.mkdir(parents=True)
+    shutil.copy(ROOT / "hatch_build.py", script)
+    compiler = tmp_path / "cc"
+    compiler.write_text('#!/bin/sh\nls -a "$FOLDER" > "$FOUND"\nkill -TERM $PPID\n')
+    compiler.chmod(0o755)
+    found = tmp_path / "found"
+    environment = {**os.environ, "CC": str(compiler), "FOUND": str(found)}
+    stopped = subprocess.run(  # noqa: S603  our own script
+        [sys.executable, str(script)],
+        env={**environment, "FOLDER": str(folder)},
+        check=False,
+    )
+    assert stopped.returncode == 128 + signal.SIGTERM
+    assert ".build-" in found.read_text()
+    assert not list(folder.iterdir())
 
 
 def test_machines_name_their_variants(hatch_build: ModuleType) -> None:
