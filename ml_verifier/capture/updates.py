@@ -91,17 +91,16 @@ def adam(step: Step) -> tuple[Expression, ...]:
 
 
 def lion(step: Step) -> tuple[Expression, ...]:
-    """Sign of an interpolated momentum: u = sign(m * b1 + g * (1 - b1)).
-
-    p * (1 - rate * wd) - u * rate; m * b2 + g * (1 - b2).
-    """
-    group, gradient, rate = step.group, step.gradient, step.rate
-    first, second = (float(beta) for beta in group["betas"])
-    decay = float(group["weight_decay"])
-    momentum = step.moments["momentum"]
-    update = (momentum * first + gradient * (1 - first)).apply("sign")
-    kept = step.parameter * (1.0 - rate * decay) if decay else step.parameter
-    return kept - update * rate, momentum * second + gradient * (1 - second)
+    """One ``lion``."""
+    group = step.group
+    return step.outputs(
+        "lion",
+        *(step.parameter, step.gradient, step.moments["momentum"], step.factor),
+        lr=step.lr,
+        beta1=float(group["betas"][0]),
+        beta2=float(group["betas"][1]),
+        weight_decay=float(group["weight_decay"]),
+    )
 
 
 def muon(step: Step) -> tuple[Expression, ...]:

@@ -7,7 +7,7 @@ import pytest
 
 from ml_verifier import kernels
 from ml_verifier.kernels import BindingError, KernelError, bind
-from tests.kernels.cases import Array, Attributes, Case, assert_same
+from tests.kernels.cases import Array, Attributes, Case, assert_same, settings
 
 
 def f32(*shape: int) -> Array:
@@ -308,16 +308,36 @@ def test_neighbouring_buffers_of_one_arena_are_fine() -> None:
     assert arena.tolist() == [1, -1, 1, 0]
 
 
+ADAMW: Attributes = {"lr": 0.5, "beta1": 0.5, "beta2": 0.75, "eps": 0.25}
+DECAY: Attributes = {"weight_decay": 0.5}
+# Moments and scalars of each optimiser, beside p and g.
+OPTIMISERS: list[tuple[str, Attributes, int, int]] = [
+    ("sgd", SGD, 1, 1),
+    ("sgd", {**SGD, **DECAY, "nesterov": 1}, 1, 1),
+    ("adamw", {**ADAMW, **DECAY}, 2, 3),
+    ("lion", {"lr": 0.5, "beta1": 0.5, "beta2": 0.75, **DECAY}, 1, 1),
+]
+
+
 @pytest.mark.parametrize("n", [5, 100_003])
-def test_an_optimiser_may_write_what_it_reads(n: int) -> None:
+@pytest.mark.parametrize("over", [0, 1], ids=["parameter", "gradient"])
+@pytest.mark.parametrize(("name", "attributes", "moments", "scalars"), OPTIMISERS)
+def test_an_optimiser_may_write_what_it_reads(
+    name: str, attributes: Attributes, moments: int, scalars: int, over: int, n: int
+) -> None:
+    """The parameter over itself or over the gradient, each moment over itself."""
     random = np.random.default_rng(5)
-    p, g, m, v = (np.abs(random.standard_normal(n)).astype("f4") for _ in range(4))
-    c = np.asarray(np.float32(0.5))
-    attributes: Attributes = {"lr": 0.5, "beta1": 0.5, "beta2": 0.75, "eps": 0.25}
-    case = Case("adamw", (p, g, m, v, c, c, c), {**attributes, "weight_decay": 0.5})
+    state = [np.abs(random.standard_normal(n)).astype("f4") for _ in range(2 + moments)]
+    state[1][::2] *= -1
+    half = np.asarray(np.float32(0.5))
+    case = Case(name, (*state, *[half] * scalars), attributes)
     expected = case.run(kernels)
-    assert bind("adamw", case.attributes, case.inputs, [p, m, v])() == 0
-    assert_same((0, [p, m, v]), expected)
+    for isa in kernels.isas():
+        inputs = [array.copy() for array in state]
+        written = [inputs[over], *inputs[2:]]
+        with settings(isa=isa):
+            assert bind(name, attributes, (*inputs, *[half] * scalars), written)() == 0
+        assert_same((0, written), expected)
 
 
 def test_more_scratch_than_any_program_may_use_is_refused() -> None:

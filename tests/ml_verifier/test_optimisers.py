@@ -221,6 +221,14 @@ def test_sgd_without_momentum_keeps_no_state() -> None:
     assert not any(name.startswith("optimiser.") for name in trained)
 
 
+def test_one_operator_is_a_parameters_whole_step_of_lion() -> None:
+    model = mlp()
+    job = capture(model, nn.CrossEntropyLoss(), Lion(model.parameters()), batches()[0])
+    names = [node.operator.name for node in job.program.nodes]
+    assert names.count("lion") == len(list(model.parameters()))
+    assert "sign" not in names
+
+
 def test_what_has_no_operator_is_named_with_what_to_do() -> None:
     model, other = mlp(), nn.Linear(2, 2)
     sgd = torch.optim.SGD(model.parameters(), lr=0.1)
