@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from safetensors.numpy import (
-    save_file,  # pyright: ignore[reportUnknownVariableType]  # its path type is partial
-)
+from safetensors import TensorSpec, serialize_file
 
 from lockstep.errors import LockstepError
+from ml_verifier.bfloat import widened
 from ml_verifier.program import EMA, LOSS, OPTIMISER, Program
 from ml_verifier.state import State
+from ml_verifier.types import DType, dtype_of
 
 __all__ = ["Module", "WeightsMismatch", "load_into", "save", "weights"]
 
@@ -36,6 +36,8 @@ def weights(
     program: Program, state: State, *, averaged: bool = False
 ) -> dict[str, np.ndarray]:
     """The module's part of a state: parameters and buffers by their PyTorch names.
+
+    A bf16 tensor is its bits, as uint16 (`ml_verifier.bfloat.widened` reads them).
 
     Args:
         program: of the job.
@@ -68,7 +70,21 @@ def weights(
 
 def save(path: Path, tensors: Mapping[str, np.ndarray], job: str) -> None:
     """Write weights as safetensors; the file says which job they come from."""
-    save_file(dict(tensors), path, metadata={"format": "pt", "lockstep.job": job})
+    held = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    specs = {
+        name: TensorSpec(
+            dtype="bfloat16" if _is_bf16(tensor) else tensor.dtype.name,
+            shape=tensor.shape,
+            data_ptr=tensor.ctypes.data,
+            data_len=tensor.nbytes,
+        )
+        for name, tensor in held.items()
+    }
+    serialize_file(specs, path, {"format": "pt", "lockstep.job": job})
+
+
+def _is_bf16(tensor: np.ndarray) -> bool:
+    return dtype_of(tensor.dtype) is DType.BF16
 
 
 def load_into(module: Module, tensors: Mapping[str, np.ndarray]) -> None:
@@ -96,4 +112,5 @@ def load_into(module: Module, tensors: Mapping[str, np.ndarray]) -> None:
                 f"{tensor.shape} in the weights"
             )
     for name, tensor in tensors.items():
-        own[name].copy_(own[name].new_tensor(tensor))
+        values = widened(tensor) if _is_bf16(tensor) else tensor
+        own[name].copy_(own[name].new_tensor(values))

@@ -6,10 +6,12 @@ from functools import cached_property
 import numpy as np
 
 from ml_verifier import merkle
+from ml_verifier.bfloat import narrowed
 from ml_verifier.commitment import Array
 from ml_verifier.errors import MalformedData
 from ml_verifier.merkle import Purpose, Tree
 from ml_verifier.program import Field, Program
+from ml_verifier.types import DType
 
 
 class Dataset:
@@ -71,8 +73,10 @@ def split_fields(
 def encode_records(program: Program, columns: Sequence[Array]) -> bytes:
     """Return the concatenated records of columns [records, *field.shape].
 
+    A bf16 field takes floats, which are rounded, or its bits as uint16.
+
     Raises:
-        MalformedData: A column does not have its field's shape.
+        MalformedData: A column does not have its field's shape, or holds no floats.
     """
     if len(columns) != len(program.fields):
         raise MalformedData(
@@ -86,6 +90,18 @@ def encode_records(program: Program, columns: Sequence[Array]) -> bytes:
             raise MalformedData(
                 f"{field.name}: expected {expected}, got {column.shape}"
             )
-        typed = np.ascontiguousarray(column, field.type.dtype.numpy)
+        typed = np.ascontiguousarray(_held(field, column), field.type.dtype.numpy)
         pieces.append(typed.reshape(records, -1).view(np.uint8).reshape(records, -1))
     return np.concatenate(pieces, axis=1).tobytes()
+
+
+def _held(field: Field, column: Array) -> Array:
+    """A column as its field holds it, but for the width of its numbers."""
+    if field.type.dtype is not DType.BF16 or column.dtype == field.type.dtype.numpy:
+        return column
+    if column.dtype.kind != "f":
+        raise MalformedData(
+            f"{field.name}: expected floats, or bf16's bits as uint16, got "
+            f"{column.dtype}"
+        )
+    return narrowed(column)

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from ml_verifier import kernels
+from ml_verifier.bfloat import narrowed
 from ml_verifier.commitment import Array, Indices
 from ml_verifier.engine import Backend
 from ml_verifier.initial import Constant, Initialiser, Normal, Uniform, ZeroRow
@@ -45,9 +46,7 @@ def initial_tensor(
     drawn = _drawn(slot.initialiser, shape, (seed, number), backend)
     if slot.type.dtype is DType.F32:
         return drawn
-    bits = drawn.view(np.uint32)
-    rounded: Array = (bits + 0x7FFF + (bits >> 16 & 1) >> 16).astype(np.uint16)
-    return rounded
+    return narrowed(drawn)
 
 
 def _drawn(

@@ -351,6 +351,8 @@ class PostedJob:
     def weights(self, *, averaged: bool = False) -> dict[str, np.ndarray]:
         """The trained weights, by the module's own names.
 
+        A bf16 tensor is its bits, as uint16 (`ml_verifier.bfloat.widened` reads them).
+
         Args:
             averaged: their moving averages instead; the job was submitted with `ema`.
 

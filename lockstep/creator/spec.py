@@ -84,7 +84,8 @@ class JobSpec:
         loss: called as `loss(model(x), y)`, giving a scalar.
         optimizer: SGD, Adam, AdamW, Muon or Adafactor of `torch.optim`, or
             `lockstep.optim.Lion`; a sequence of several over different parameters.
-        data: arrays or tensors (x, ..., y) with one row per record; float32 or int64.
+        data: arrays or tensors (x, ..., y) with one row per record. Floats take the
+            type of the model's first parameter, float32 or bfloat16; the rest is int64.
         batch: records per step.
         steps: T, how many steps.
         seed: of initial weights and data order; None draws one.
@@ -248,6 +249,8 @@ def _check_numbers(spec: JobSpec, columns: Sequence[np.ndarray]) -> None:
 
 def _array(column: Any) -> np.ndarray:  # noqa: ANN401 - torch is not imported here
     """A column as float32 or int64; other widths of the same kind are converted."""
+    if str(getattr(column, "dtype", None)) == "torch.bfloat16":
+        column = column.float()  # numpy has no such type
     found = np.asarray(column.numpy() if hasattr(column, "numpy") else column)
     if found.ndim == 0 or found.dtype.kind not in "fiub":
         raise JobRefused(

@@ -121,6 +121,37 @@ def test_trained_weights_load_into_the_module(tmp_path: Path) -> None:
     assert torch.equal(fresh.weight, job.model.weight)
 
 
+@pytest.mark.parametrize("averaged", [False, True])
+def test_trained_weights_of_a_bf16_model(tmp_path: Path, averaged: bool) -> None:  # noqa: FBT001  a parameter
+    torch.manual_seed(1)
+    model = torch.nn.Linear(FEATURES, CLASSES, dtype=torch.bfloat16)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    x = torch.randn(ROWS, FEATURES, dtype=torch.bfloat16)
+    data = (x, torch.arange(ROWS) % CLASSES)
+    prepared = prepare(spec(model=model, optimizer=optimizer, data=data, ema=0.5))
+    np.testing.assert_array_equal(
+        prepared.dataset.columns[0], x.view(torch.uint16).numpy()
+    )
+    final = trained(prepared, tmp_path / "run")
+    found = weights(prepared.captured.program, final, averaged=averaged)
+    assert found["weight"].dtype == (np.float32 if averaged else np.uint16)
+    expected = {
+        name: torch.from_numpy(tensor.copy()).view(
+            torch.float32 if averaged else torch.bfloat16
+        )
+        for name, tensor in found.items()
+    }
+    load_into(model, found)
+    save(tmp_path / "w.safetensors", found, "7")
+    loaded = load_file(tmp_path / "w.safetensors")
+    assert set(loaded) == set(expected) == {"weight", "bias"}
+    for name, tensor in model.state_dict().items():
+        assert loaded[name].dtype is expected[name].dtype
+        assert torch.equal(loaded[name], expected[name])
+        assert torch.equal(tensor, expected[name].bfloat16())
+        assert 0 < tensor.abs().max() < 10
+
+
 @pytest.mark.parametrize(
     ("model", "said"),
     [

@@ -6,11 +6,15 @@ import torch
 from torch import nn
 
 from ml_verifier import kernels, oracle
+from ml_verifier.bfloat import widened
 from ml_verifier.capture import Captured
+from ml_verifier.capture.builder import Builder
 from ml_verifier.data import Dataset, encode_records
 from ml_verifier.errors import MalformedData
+from ml_verifier.program import Constant, Field, Slot
 from ml_verifier.session import Session, initial_state
 from ml_verifier.state import State, state_from_bytes
+from ml_verifier.types import bf16, f32, i64
 from tests.ml_verifier.jobs import RECORDS, SEED, Cnn, Mlp, cnn_job, dataset, mlp_job
 
 
@@ -100,6 +104,25 @@ def test_the_start_depends_on_the_seed() -> None:
 def test_states_of_another_size_are_refused() -> None:
     with pytest.raises(MalformedData, match="state of"):
         state_from_bytes(mlp_job().program, 0, b"\0")
+
+
+def test_bf16_fields_take_floats_or_bits() -> None:
+    fields = (Field("x", bf16(3)), Field("y", i64()))
+    zero = (Slot("loss", f32(), Constant(0.0)),)
+    program = Builder(1, zero, fields).finish((0,))
+    x = np.array([[1 + 2**-8, 1 + 3 * 2**-8, -1e-40], [np.inf, 7, 3.4e38]])
+    x = x.astype(np.float32)
+    y = np.arange(2)
+    data = Dataset(program, encode_records(program, [x, y]))
+    rounded = torch.from_numpy(x).bfloat16()
+    np.testing.assert_array_equal(data.columns[0], rounded.view(torch.uint16).numpy())
+    np.testing.assert_array_equal(widened(data.columns[0]), rounded.float().numpy())
+    nan = encode_records(program, [np.full((1, 3), -np.nan), y[:1]])
+    assert nan == b"\xc0\x7f" * 3 + bytes(8)
+    bits = np.ascontiguousarray(data.columns[0])
+    assert encode_records(program, [bits, y]) == data.data
+    with pytest.raises(MalformedData, match="x: expected floats, or bf16's bits"):
+        encode_records(program, [x[:1].astype(np.int64), y[:1]])
 
 
 def test_data_sets_of_another_layout_are_refused() -> None:
