@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from benchmarks.harness import Figure, interleaved
+from benchmarks.models import Cnn, mlp
 from ml_verifier import judge, kernels
 from ml_verifier.capture import capture
 from ml_verifier.data import Dataset, encode_records
@@ -19,27 +20,6 @@ from ml_verifier.witness import build_witness, decode_witness
 
 SEED = 1
 RECORDS = 1024
-
-
-class Cnn(nn.Module):
-    """Two convolutions, batch norm, pooling, a linear head."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(1, 16, 3, padding=1)
-        self.norm = nn.BatchNorm2d(16)
-        self.second = nn.Conv2d(16, 32, 3, stride=2, padding=1)
-        self.head = nn.Linear(32 * 49, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x[B, 1, 28, 28] -> logits[B, 10]."""
-        x = torch.max_pool2d(torch.relu(self.norm(self.first(x))), 2)
-        return self.head(torch.relu(self.second(x)).flatten(1))
-
-
-def mlp() -> nn.Module:
-    """784-512-10."""
-    return nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 10))
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Execution of a program: memory planned once, every kernel bound once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -117,8 +117,8 @@ class Engine:
         """The current state's buffers; overwritten by the second step from now."""
         return tuple(self._states[self._side])
 
-    def load(self, tensors: Sequence[Array]) -> None:
-        """Copy a state in."""
+    def load(self, tensors: Iterable[Array]) -> None:
+        """Copy a state in, slot by slot."""
         for buffer, tensor in zip(self._states[self._side], tensors, strict=True):
             np.copyto(buffer, tensor, casting="no")
 

@@ -97,10 +97,10 @@ def _normal(
 
 def initial_tensors(
     program: Program, seed: int, backend: Arithmetic = kernels
-) -> list[Array]:
-    """Return the whole state before the first step, in slot order."""
-    slots = enumerate(program.slots)
-    return [initial_tensor(slot, i, seed, backend) for i, slot in slots]
+) -> Iterator[Array]:
+    """Yield the slots of the state before the first step, in order."""
+    for number, slot in enumerate(program.slots):
+        yield initial_tensor(slot, number, seed, backend)
 
 
 class EpochOrder:

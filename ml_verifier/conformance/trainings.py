@@ -62,7 +62,7 @@ class Training:
         program = self.program()
         dataset = self.dataset(program, backend)
         session = Session(program, self.seed, dataset, backend)
-        initial = initial_tensors(program, self.seed, backend)
+        initial = list(initial_tensors(program, self.seed, backend))
         session.resume(State(0, tuple(initial)))
         return session
 
