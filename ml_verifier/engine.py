@@ -39,8 +39,8 @@ class Backend(Protocol):
         """Return a call that makes these of ``bind`` in order, up to the first trap."""
         ...
 
-    def all_finite(self, array: np.ndarray) -> bool:
-        """Return whether no element of a float32 array is infinite or NaN."""
+    def finite(self, array: np.ndarray) -> Call:
+        """Return a call that traps when an element is infinite or NaN."""
         ...
 
 
@@ -64,7 +64,8 @@ class Engine:
             ]
             for side in range(2)
         ]
-        self._changed = [s for s in range(len(program.slots)) if s not in kept]
+        self._kept = tuple(kept.values())
+        self._traps = False
         self._steps: list[Call | None] = [None, None]
         self._side = 0
 
@@ -87,6 +88,11 @@ class Engine:
         program, plan, backend = self.program, self._plan, self._backend
         values: list[Array] = [*self._states[side], *self._fields]
         calls: list[Call] = []
+        written = {
+            program.next_state[slot]
+            for slot in plan.slot_place
+            if slot not in plan.copies
+        }
         for position, node in enumerate(program.nodes):
             numbers = outputs_of(program, position)
             name = node.operator.name
@@ -103,6 +109,8 @@ class Engine:
             inputs = [values[v] for v in node.inputs]
             calls.append(backend.bind(name, node.attributes, inputs, outputs))
             values += outputs
+            # While they are in the cache: a next state that is not finite is a trap.
+            calls += [backend.finite(values[v]) for v in numbers if v in written]
         for slot in plan.copies:
             source, target = (
                 values[program.next_state[slot]],
@@ -110,6 +118,7 @@ class Engine:
             )
             reshaped: dict[str, AttributeValue] = {"shape": target.shape}
             calls.append(backend.bind("reshape", reshaped, [source], [target]))
+            calls.append(backend.finite(target))
         return backend.sequence(calls)
 
     @property
@@ -121,6 +130,8 @@ class Engine:
         """Copy a state in, slot by slot."""
         for buffer, tensor in zip(self._states[self._side], tensors, strict=True):
             np.copyto(buffer, tensor, casting="no")
+        # Slots that no step changes are in every next state: they are checked here.
+        self._traps = any(self._backend.finite(slot)() for slot in self._kept)
 
     def step(
         self,
@@ -147,10 +158,7 @@ class Engine:
         step = self._steps[self._side]
         if step is None:
             step = self._steps[self._side] = self._bind(self._side)
-        if step():
-            return False
-        target = self._states[1 - self._side]
-        if not all(self._backend.all_finite(target[slot]) for slot in self._changed):
+        if self._traps or step():
             return False
         self._side = 1 - self._side
         return True

@@ -6,7 +6,7 @@ are the same bits for every number of threads, every instruction set and every c
 """
 
 from ml_verifier.kernels.arrays import all_finite, canonicalise, philox_uniform
-from ml_verifier.kernels.binding import bind, sequence
+from ml_verifier.kernels.binding import bind, finite, sequence
 from ml_verifier.kernels.errors import BindingError, KernelError, LibraryError
 from ml_verifier.kernels.execution import (
     build,
@@ -27,6 +27,7 @@ __all__ = [
     "bind",
     "build",
     "canonicalise",
+    "finite",
     "isa",
     "isas",
     "philox_uniform",

@@ -8,7 +8,14 @@ from ml_verifier.kernels.errors import BindingError
 from ml_verifier.kernels.library import LIBRARY, Call
 from ml_verifier.kernels.plan import Plan
 from ml_verifier.kernels.planners import IN_PLACE, PLANNERS
-from ml_verifier.kernels.request import Array, AttributeValue, Request, address
+from ml_verifier.kernels.request import (
+    BFLOAT,
+    FLOAT,
+    Array,
+    AttributeValue,
+    Request,
+    address,
+)
 
 MAX_SCRATCH_BYTES = 1 << 32  # of one scratch area
 
@@ -90,6 +97,22 @@ class Bound:
         """Runs the operator; non-zero when it traps."""
         status: int = LIBRARY.lockstep_run(self._reference)
         return status
+
+
+def finite(array: Array) -> Callable[[], int]:
+    """Returns a call that traps when an element of this very buffer is not finite.
+
+    Args:
+        array: C-contiguous float32, or uint16 that holds bfloat16.
+
+    Raises:
+        BindingError: it is no such array.
+    """
+    request = Request("finite", {}, [array], [])
+    request.expect(1, 0)
+    dtype = BFLOAT if array.dtype == BFLOAT else FLOAT
+    x = request.input(0, dtype=dtype)
+    return Bound(prepare(Plan("require_finite", (x,), (), (x.size, dtype.itemsize))))
 
 
 def sequence(calls: Sequence[Callable[[], int]]) -> Callable[[], int]:

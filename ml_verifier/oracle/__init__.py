@@ -14,7 +14,7 @@ from ml_verifier.oracle.arithmetic import Array
 from ml_verifier.oracle.randomness import drawn, uniform
 from ml_verifier.oracle.table import DEFINITIONS
 
-__all__ = ["all_finite", "bind", "canonicalise", "philox_uniform", "sequence"]
+__all__ = ["all_finite", "bind", "canonicalise", "finite", "philox_uniform", "sequence"]
 
 CANONICAL_NAN = 0x7FC00000
 
@@ -46,6 +46,11 @@ def bind(
         return 0
 
     return call
+
+
+def finite(array: Array) -> Callable[[], int]:
+    """Returns a call that traps when an element of this very buffer is not finite."""
+    return lambda: int(not all_finite(array))
 
 
 def sequence(calls: Sequence[Callable[[], int]]) -> Callable[[], int]:

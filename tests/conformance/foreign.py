@@ -32,6 +32,7 @@ class ForeignKernels(AbstractContextManager["ForeignKernels"]):
     """
 
     sequence = staticmethod(oracle.sequence)
+    finite = staticmethod(oracle.finite)
 
     def __init__(self, command: Sequence[str], isa: str, threads: int) -> None:
         self._process = subprocess.Popen(  # noqa: S603  what we have just built
@@ -71,9 +72,6 @@ class ForeignKernels(AbstractContextManager["ForeignKernels"]):
     ) -> Callable[[], int]:
         plan = PLANNERS[name](Request(name, attributes, inputs, outputs))
         return lambda: self._call(plan)
-
-    def all_finite(self, array: Array) -> bool:
-        return bool(self._call(Plan("all_finite", (array,), (), (array.size,))))
 
     def canonicalise(self, array: Array) -> None:
         self._call(Plan("canonicalise", (), (array,), (array.size,)))

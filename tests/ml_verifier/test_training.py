@@ -10,8 +10,10 @@ from ml_verifier.bfloat import widened
 from ml_verifier.capture import Captured
 from ml_verifier.capture.builder import Builder
 from ml_verifier.data import Dataset, encode_records
+from ml_verifier.engine import Backend, Engine
 from ml_verifier.errors import MalformedData
-from ml_verifier.program import Constant, Field, Slot
+from ml_verifier.operators import BY_NAME
+from ml_verifier.program import LOSS, Constant, Field, Node, Slot, build
 from ml_verifier.session import Session, initial_state
 from ml_verifier.state import State, state_from_bytes
 from ml_verifier.types import bf16, f32, i64
@@ -136,3 +138,23 @@ def test_data_sets_of_another_layout_are_refused() -> None:
         encode_records(program, [x, y])
     with pytest.raises(MalformedData, match="2 columns"):
         encode_records(program, [x])
+
+
+@pytest.mark.parametrize("backend", [kernels, oracle])
+def test_a_slot_that_is_not_finite_traps_although_no_step_changes_it(
+    backend: Backend,
+) -> None:
+    slots = (
+        Slot(LOSS, f32(), Constant(0.0)),
+        Slot("frozen", f32(2), Constant(1.0)),
+    )
+    node = Node(BY_NAME["constant"], (), {"shape": (), "value": 0.5})
+    program = build(1, slots, (Field("x", f32(1)),), (node,), (3, 1))
+    engine = Engine(program, backend)
+    columns = [np.zeros((1, 1), np.float32)]
+    frozen = np.ones(2, np.float32)
+    engine.load([np.zeros((), np.float32), frozen])
+    assert engine.step(columns, [0], 0, 0)
+    frozen[1] = np.inf
+    engine.load([np.zeros((), np.float32), frozen])
+    assert not engine.step(columns, [0], 0, 0)

@@ -59,7 +59,7 @@ enum { RUN_OK = 0, RUN_TRAP = 1 };
     X(and) X(or) X(xor) X(not) X(where)                                             \
     X(int_add) X(int_sub) X(int_mul) X(int_floordiv) X(int_remainder)               \
     X(uniform) X(dropout_mask) X(lion)                                              \
-    X(canonicalise) X(all_finite) X(philox_uniform)                                 \
+    X(canonicalise) X(all_finite) X(require_finite) X(philox_uniform)                                 \
     X(hash_tensors) X(hash_messages)
 
 enum operator_index {

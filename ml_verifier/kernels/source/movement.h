@@ -177,6 +177,17 @@ struct finite_job {
     _Atomic int *found; /* an element that is not finite */
 };
 
+/* The bits of a bfloat16, two elements in each word. */
+static void all_finite_halves(const void *context, int64_t first, int64_t last,
+                              const struct worker *worker) {
+    (void)worker;
+    const struct finite_job *job = context;
+    const uint16_t *x = (const uint16_t *)job->x;
+    uint16_t bad = 0;
+    for (int64_t i = first; i < last; i++) bad |= (uint16_t)((x[i] & 0x7f80u) == 0x7f80u);
+    if (bad) atomic_store(job->found, 1);
+}
+
 static void all_finite_range(const void *context, int64_t first, int64_t last,
                              const struct worker *worker) {
     enum { BLOCK = 4096 };
@@ -199,6 +210,15 @@ static int all_finite_operator(const struct call *call) {
     struct finite_job job = {call->in[0], &found};
     parallel_range(all_finite_range, &job, call->size[0], 1);
     return !atomic_load(&found);
+}
+
+/* Traps unless all elements are finite; size[1]: bytes of one, 4 or 2. */
+static int require_finite_operator(const struct call *call) {
+    _Atomic int found = 0;
+    struct finite_job job = {call->in[0], &found};
+    range_body body = call->size[1] == 2 ? all_finite_halves : all_finite_range;
+    parallel_range(body, &job, call->size[0], 1);
+    return atomic_load(&found) ? RUN_TRAP : RUN_OK;
 }
 
 #endif
