@@ -25,7 +25,7 @@ demo: $(INSTALLED) ## The main job, end to end, with real processes (SEED=n repe
 	$(BIN)/python -m lockstep.demo $(if $(SEED),--seed $(SEED))
 
 test: $(INSTALLED) ## All tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 soak: $(INSTALLED) ## Slow checks: all 2^32 inputs of unary kernels, thousands of examples
 	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest --soak

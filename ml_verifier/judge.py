@@ -169,6 +169,12 @@ def execution_gas(program: Program) -> int:
     )
 
 
+def step_gas(program: Program, records: int) -> int:
+    """Return the gas of one verdict about a program's step, at most."""
+    size = largest_witness(program, records)
+    return _intake(size, len(program.encoded)) + execution_gas(program)
+
+
 def replay_gas(call: ReplayCall) -> int:
     """Return the whole gas of a replay, ``intake_gas`` included.
 
@@ -210,7 +216,7 @@ def admit(program: bytes, records: int) -> Admission:
         work_units=sum(node_work(decoded)[:2]),
         peak_memory=memory,
         witness_bytes=size,
-        replay_gas=_intake(size, len(program)) + execution_gas(decoded),
+        replay_gas=step_gas(decoded, records),
     )
 
 

@@ -142,4 +142,23 @@ def test_a_program_is_listed(tmp_path: Path) -> None:
     assert result.exit_code == 0
     first, *rest = map(json.loads, result.output.splitlines())
     assert first["root"] == "0x" + program().root.hex()
-    assert any(row["name"].startswith("sgd") for row in rest)
+    assert first["fits a one-step dispute"] == "yes"
+    costs = [row for row in rest if "nodes" in row]
+    assert sum(row["nodes"] for row in costs) == len(program().nodes)
+    assert sum(row["multiply-adds"] for row in costs) == first["multiply-adds"]
+    result = runner.invoke(app, ["program", "show", str(path), "--nodes", "--json"])
+    rows = [json.loads(line) for line in result.output.splitlines()]
+    assert any(row.get("name", "").startswith("sgd [") for row in rows)
+
+
+def test_a_program_too_big_for_a_job_is_shown_all_the_same(tmp_path: Path) -> None:
+    from ml_verifier.program import Constant, Field, Slot, build  # noqa: PLC0415
+    from ml_verifier.types import f32  # noqa: PLC0415
+
+    slots = (Slot("loss", f32(), Constant(0.0)), Slot("w", f32(1 << 17), Constant(0.0)))
+    path = tmp_path / "program"
+    path.write_bytes(build(1, slots, (Field("x", f32()),), (), (0, 1)).encoded)
+    result = runner.invoke(app, ["program", "show", str(path), "--json"])
+    assert result.exit_code == 0
+    fits = json.loads(result.output.splitlines()[0])["fits a one-step dispute"]
+    assert "witness of at most 262144 bytes" in fits
