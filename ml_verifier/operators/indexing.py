@@ -14,7 +14,8 @@ from ml_verifier.operators.base import (
 )
 from ml_verifier.types import MAX_RANK, DType, TensorType, f32, i64
 
-MAX_SORTED = 16_384  # elements of a sorted row: kernels keep two copies of it in cache
+MAX_SORTED = 4_096  # elements of a sorted row: evidence about one of them opens all
+SORT_LENGTH = 16_384  # of the kernels' two buffers
 SORT_MACS = 4  # one element of a sort for each doubling of its row, in MACs of time
 WORD_BYTES = 8  # of an element while it is sorted
 CHAIN_MACS = 8  # one addition that waits for the one before it
@@ -96,7 +97,7 @@ def _sort_macs(inputs: Types, _: Types, __: Attributes) -> int:
 
 def _sort_scratch(_: Types, __: Types, ___: Attributes) -> int:
     """Bytes of two rows of words."""
-    return 2 * WORD_BYTES * MAX_SORTED
+    return 2 * WORD_BYTES * SORT_LENGTH
 
 
 def _sort_traffic(inputs: Types, _: Types, __: Attributes) -> int:

@@ -150,3 +150,14 @@ def test_no_trap_is_shown_where_there_is_none(case: Case) -> None:
         unit = unit_at(rule.type.shape, 0)[0]
         evidence = build(refinement, held(inputs), stage, unit, trap=True)
         assert not traps(refinement, roots_of(inputs), stage, unit, evidence)
+
+
+@pytest.mark.parametrize("descending", [0, 1])
+def test_the_longest_sort_that_is_admitted_fits(descending: int) -> None:
+    x = np.random.default_rng(1).standard_normal((70, 4_096)).astype(np.float32)
+    case = Case("sort", [x], {"descending": descending})
+    refinement = refined(case)
+    sources = [x, *stage_tensors(refinement, [x])]
+    unit, evidence = build_at(refinement, held(sources), 1, 9 * 4_096 + 9)
+    assert unit.row is not None
+    assert holds(refinement, roots_of(sources), 1, unit, evidence)

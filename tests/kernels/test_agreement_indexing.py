@@ -235,7 +235,7 @@ def test_sort(descending: int, data: st.DataObject, shape: tuple[int, int]) -> N
 
 @pytest.mark.parametrize("descending", [0, 1])
 @pytest.mark.parametrize("kind", ["plain", "wide", "integers", "special"])
-@pytest.mark.parametrize("length", [47, 48, 49, 5000, 16_384])
+@pytest.mark.parametrize("length", [47, 48, 49, 1000, 4_096])
 def test_sort_of_every_length(length: int, kind: str, descending: int) -> None:
     check(Case("sort", (values(1, (3, length), kind),), {"descending": descending}))
 
