@@ -36,9 +36,16 @@ class Figure:
 
 
 def interleaved(
-    *subjects: Callable[[], object], rounds: int = 15, repeat: int = 1
+    *subjects: Callable[[], object],
+    rounds: int = 15,
+    repeat: int = 1,
+    settle: float = 0.0,
 ) -> list[float]:
-    """Return each subject's median seconds; rounds alternate between subjects."""
+    """Return each subject's median seconds; rounds alternate between subjects.
+
+    ``settle`` is a pause before each measurement: threads of the subject before, which
+    wait for work by spinning (OpenMP's do), then no longer hold a core.
+    """
     times: list[list[float]] = [[] for _ in subjects]
     for subject in subjects:
         subject()
@@ -47,6 +54,7 @@ def interleaved(
     try:
         for _ in range(rounds):
             for index, subject in enumerate(subjects):
+                time.sleep(settle)
                 start = time.perf_counter()
                 for _ in range(repeat):
                     subject()

@@ -22,7 +22,7 @@ from ml_verifier.capture import Captured, capture
 from ml_verifier.data import Dataset, encode_records
 from ml_verifier.session import Session
 
-SEED, RECORDS = 1, 1024
+SEED, SETTLE = 1, 0.02  # seconds
 LIMITED = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
@@ -87,7 +87,9 @@ def eager(suffix: str = "") -> Iterator[Figure]:
         ratios: list[float] = []
         for subject in SUBJECTS:
             pair = Pair(subject)
-            ours, theirs = interleaved(pair.session.step, pair.torch_step, rounds=11)
+            ours, theirs = interleaved(
+                pair.session.step, pair.torch_step, rounds=11, settle=SETTLE
+            )
             ratios.append(ours / theirs)
             yield Figure(
                 f"train_step{suffix}/{subject.name}{threads}",
