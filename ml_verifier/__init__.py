@@ -1,6 +1,5 @@
 """Programs, reproducible kernels, commitments and adjudication: the public surface.
 
-    capture          an ordinary PyTorch training step as a program (loads torch)
     decode_program   canonical bytes as a validated ``Program``
     inspect          what a program costs, by node and by operator
     initial_state    the state before the first step, from a seed
@@ -12,7 +11,9 @@
     open_pieces      pieces of 1 KiB of a tensor; checked by ``verify_pieces``
     trace_step       all values of one step, for a dispute about one operator
 
-Names are loaded when they are used, so that importing a part does not import the rest.
+An ordinary PyTorch training step becomes a program by ``ml_verifier.capture.capture``,
+the one part that loads torch. Names are loaded when they are used, so that importing a
+part does not import the rest.
 ``docs/library.md`` walks through all of them.
 """
 
@@ -21,7 +22,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ml_verifier.adjudication.trace import trace_step
-    from ml_verifier.capture import capture
     from ml_verifier.commitment import (
         open_tile,
         state_root,
@@ -48,7 +48,6 @@ __all__ = [
     "Trajectory",
     "Trap",
     "build_witness",
-    "capture",
     "decode_program",
     "encode_records",
     "initial_state",
@@ -65,7 +64,6 @@ __all__ = [
 
 _HOMES = {
     "adjudication.trace": ("trace_step",),
-    "capture": ("capture",),
     "commitment": ("open_tile", "state_root", "tensor_root", "verify_opening"),
     "data": ("Dataset", "encode_records"),
     "inspection": ("Report", "inspect"),

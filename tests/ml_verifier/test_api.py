@@ -1,5 +1,6 @@
 """The public surface, from a torch model to a verdict; ``docs/library.md`` shows it."""
 
+import importlib.util
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 
 import ml_verifier
+from ml_verifier.capture import capture
 from ml_verifier.commitment import type_of
 
 
@@ -18,9 +20,7 @@ def test_from_a_model_to_a_verdict() -> None:
     x = np.linspace(-1, 1, 66, dtype=np.float32).reshape(11, 6)
     y = np.arange(11, dtype=np.int64) % 3
     sample = torch.from_numpy(x[:4]), torch.from_numpy(y[:4])
-    job = ml_verifier.capture(
-        model, torch.nn.functional.cross_entropy, optimiser, sample
-    )
+    job = capture(model, torch.nn.functional.cross_entropy, optimiser, sample)
     program = ml_verifier.decode_program(job.program.encoded)
 
     report = ml_verifier.inspect(program, records=11)
@@ -66,7 +66,8 @@ def test_from_a_model_to_a_verdict() -> None:
 
 def test_every_public_name_is_there() -> None:
     for name in ml_verifier.__all__:
-        assert getattr(ml_verifier, name) is not None
+        assert callable(getattr(ml_verifier, name))
+        assert importlib.util.find_spec(f"ml_verifier.{name}") is None  # no clash
     assert not hasattr(ml_verifier, "nothing")
 
 
