@@ -49,6 +49,8 @@ BAD: list[tuple[Callable[[bytes], bytes], str]] = [
     (lambda p: p[:6] + b"\x09" + p[7:], "rank 9"),
     (lambda p: p[:-1], "truncated"),
     (lambda p: p + b"\0", "trailing"),
+    (lambda p: p[:4] + b"\x03" + p[5:15] + p[5:], "expected 3 inputs"),
+    (lambda p: p[:4] + b"\x01" + p[15:], "expected 1 inputs"),
     (lambda p: p[:11] + struct.pack(">I", 999) + p[15:], "node 0"),
 ]
 
