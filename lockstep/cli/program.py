@@ -73,13 +73,15 @@ def _totals(report: Report, records: int) -> dict[str, object]:
 
 def _interface(program: Program) -> list[dict[str, object]]:
     first = len(program.slots)
-    return [
+    rows: list[dict[str, object]] = [
         {"value": number, "is": "slot", "name": slot.name, "type": str(slot.type)}
         for number, slot in enumerate(program.slots)
-    ] + [
+    ]
+    rows += [
         {"value": first + i, "is": "field", "name": field.name, "type": str(field.type)}
         for i, field in enumerate(program.fields)
     ]
+    return rows
 
 
 def _operators(report: Report) -> list[dict[str, object]]:
