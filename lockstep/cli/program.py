@@ -72,15 +72,11 @@ def _totals(report: Report, records: int) -> dict[str, object]:
 
 
 def _interface(program: Program) -> list[dict[str, object]]:
-    first = len(program.slots)
-    rows: list[dict[str, object]] = [
-        {"value": number, "is": "slot", "name": slot.name, "type": str(slot.type)}
-        for number, slot in enumerate(program.slots)
-    ]
-    rows += [
-        {"value": first + i, "is": "field", "name": field.name, "type": str(field.type)}
-        for i, field in enumerate(program.fields)
-    ]
+    items = [("slot", slot.name, slot.type) for slot in program.slots]
+    items += [("field", field.name, field.type) for field in program.fields]
+    rows: list[dict[str, object]] = []
+    for number, (kind, name, type_) in enumerate(items):
+        rows.append({"value": number, "is": kind, "name": name, "type": str(type_)})
     return rows
 
 
