@@ -33,10 +33,12 @@ class CommitSignature:
 
     Attributes:
         validator: Address, 20 bytes.
+        time: The validator's wall clock when it signed, milliseconds since 1970.
         signature: secp256k1, 65 bytes.
     """
 
     validator: bytes
+    time: int
     signature: bytes
 
     def __post_init__(self) -> None:
@@ -46,6 +48,8 @@ class CommitSignature:
                 "a commit signature is a 20-byte address and 65 bytes, got "
                 f"{len(self.validator)} and {len(self.signature)}"
             )
+        if self.time < 0 or self.time >> 64:
+            raise MalformedBlock(f"time of a precommit out of range: {self.time}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,10 @@ class CommitCertificate:
             rlp.encode_uint(self.height),
             rlp.encode_uint(self.round),
             self.block_hash,
-            [[each.validator, each.signature] for each in self.signatures],
+            [
+                [each.validator, rlp.encode_uint(each.time), each.signature]
+                for each in self.signatures
+            ],
         ]
 
     def encode(self) -> bytes:
@@ -96,7 +103,7 @@ class CommitCertificate:
             MalformedBlock: Anything else.
         """
         try:
-            return cls.from_items(rlp.decode(data, max_items=4 * MAX_SIGNATURES))
+            return cls.from_items(rlp.decode(data, max_items=5 * MAX_SIGNATURES))
         except MalformedRLP as error:
             raise MalformedBlock(f"commit certificate: {error}") from error
 
@@ -104,14 +111,16 @@ class CommitCertificate:
     def from_items(cls, item: rlp.Decoded) -> "CommitCertificate":
         """Read the decoded sequence."""
         height, round_, block_hash, signatures = rlp.as_list(item, 4)
-        pairs = (rlp.as_list(each, 2) for each in rlp.as_list(signatures))
+        entries = (rlp.as_list(each, 3) for each in rlp.as_list(signatures))
         return cls(
             height=rlp.as_uint(height, 64),
             round=rlp.as_uint(round_, 64),
             block_hash=rlp.as_bytes(block_hash, 32),
             signatures=tuple(
-                CommitSignature(rlp.as_bytes(who, 20), rlp.as_bytes(what, 65))
-                for who, what in pairs
+                CommitSignature(
+                    rlp.as_bytes(who, 20), rlp.as_uint(when, 64), rlp.as_bytes(what, 65)
+                )
+                for who, when, what in entries
             ),
         )
 

@@ -21,7 +21,11 @@ def certify(decision: Decide, validators: ValidatorSet) -> CommitCertificate:
         round=decision.round,
         block_hash=decision.block_hash,
         signatures=tuple(
-            CommitSignature(validators.at(vote.validator).address, vote.signature)
+            CommitSignature(
+                validators.at(vote.validator).address,
+                vote.subject.detail,
+                vote.signature,
+            )
             for vote in decision.precommits
         ),
     )
@@ -55,7 +59,6 @@ def verify_certificate(
         )
     if certificate.round > MAX_ROUND:
         raise InvalidCertificate(f"round: at most {MAX_ROUND}, got {certificate.round}")
-    subject = Subject(VoteKind.PRECOMMIT, height, certificate.round, block_hash)
     stake, previous = 0, -1
     for entry in certificate.signatures:
         index = validators.index_of(entry.validator)
@@ -65,6 +68,9 @@ def verify_certificate(
             raise InvalidCertificate(
                 f"0x{entry.validator.hex()} occurs twice or out of order"
             )
+        subject = Subject(
+            VoteKind.PRECOMMIT, height, certificate.round, block_hash, entry.time
+        )
         try:
             verify_signature(genesis_hash, subject, entry.signature, entry.validator)
         except InvalidVote as error:

@@ -1,6 +1,6 @@
 """What a vote signs, and how a vote is checked.
 
-The sign-bytes are 93 bytes, numbers big-endian:
+The sign-bytes are 101 bytes, numbers big-endian:
 
     "lockstep/vote/v1"   16 bytes: the domain
     kind                  1 byte: 1 proposal, 2 prevote, 3 precommit
@@ -8,11 +8,15 @@ The sign-bytes are 93 bytes, numbers big-endian:
     height                8 bytes
     round                 4 bytes
     block hash           32 bytes: zeros are the nil vote
+    detail                8 bytes: of a proposal, the round of its polka plus one, or 0
+                         for a new block; of a precommit, the validator's wall clock
+                         in milliseconds since 1970; of a prevote, 0
 
 and the signature is recoverable low-s secp256k1 ECDSA over their SHA-256. The genesis
 hash keeps a signature from meaning anything on another chain; kind, height and round
 keep it from meaning anything elsewhere on this one. Two different block hashes signed
-for one (kind, height, round) are equivocation.
+for one (kind, height, round) are equivocation, and so are two proposals for one round
+that differ in their detail. Two times in otherwise equal precommits are not.
 """
 
 from dataclasses import dataclass
@@ -27,6 +31,7 @@ VOTE_DOMAIN = b"lockstep/vote/v1"
 NIL = bytes(32)
 MAX_HEIGHT = 2**64 - 1
 MAX_ROUND = 2**32 - 1
+MAX_DETAIL = 2**64 - 1
 
 
 class VoteKind(IntEnum):
@@ -45,12 +50,13 @@ class Subject:
     height: int
     round: int
     block_hash: bytes
+    detail: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what has no sign-bytes.
 
         Raises:
-            InvalidVote: height, round or block hash out of range.
+            InvalidVote: height, round, block hash or detail out of range.
         """
         if not 0 <= self.height <= MAX_HEIGHT:
             raise InvalidVote(f"height: expected 0..2^64-1, got {self.height}")
@@ -60,6 +66,25 @@ class Subject:
             raise InvalidVote(
                 f"block hash: expected 32 bytes, got {len(self.block_hash)}"
             )
+        most = {VoteKind.PROPOSAL: self.round, VoteKind.PREVOTE: 0}
+        limit = most.get(self.kind, MAX_DETAIL)
+        if not 0 <= self.detail <= limit:
+            raise InvalidVote(
+                f"detail of a {self.kind.name.lower()}: expected 0..{limit}, "
+                f"got {self.detail}"
+            )
+
+    def contradicts(self, other: "Subject") -> bool:
+        """Whether signing both is equivocation."""
+        if (self.kind, self.height, self.round) != (
+            other.kind,
+            other.height,
+            other.round,
+        ):
+            return False
+        if self.kind is VoteKind.PROPOSAL and self.detail != other.detail:
+            return True
+        return self.block_hash != other.block_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +97,7 @@ class Vote:
 
 
 def sign_bytes(genesis_hash: bytes, subject: Subject) -> bytes:
-    """The 93 bytes that are hashed and signed.
+    """The 101 bytes that are hashed and signed.
 
     Raises:
         InvalidVote: the genesis hash is not 32 bytes.
@@ -87,6 +112,7 @@ def sign_bytes(genesis_hash: bytes, subject: Subject) -> bytes:
             subject.height.to_bytes(8),
             subject.round.to_bytes(4),
             subject.block_hash,
+            subject.detail.to_bytes(8),
         )
     )
 

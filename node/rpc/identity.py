@@ -183,7 +183,11 @@ def _certificate(certificate: CommitCertificate) -> dict[str, Any]:
         "round": quantity(certificate.round),
         "blockHash": data(certificate.block_hash),
         "signatures": [
-            {"validator": data(each.validator), "signature": data(each.signature)}
+            {
+                "validator": data(each.validator),
+                "time": quantity(each.time),
+                "signature": data(each.signature),
+            }
             for each in certificate.signatures
         ],
         "encoded": data(certificate.encode()),

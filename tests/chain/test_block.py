@@ -18,6 +18,7 @@ from tests.support.vectors import Vectors
 SIGNATURES = st.builds(
     CommitSignature,
     validator=st.binary(min_size=20, max_size=20),
+    time=st.integers(0, 2**64 - 1),
     signature=st.binary(min_size=65, max_size=65),
 )
 CERTIFICATES = st.builds(
@@ -80,7 +81,7 @@ def test_sidecars_are_bounded(fields: dict[str, Any]) -> None:
 
 
 def test_certificates_are_bounded() -> None:
-    signature = CommitSignature(b"\1" * 20, b"\2" * 65)
+    signature = CommitSignature(b"\1" * 20, 7, b"\2" * 65)
     for fields in (
         {"block_hash": b"\1" * 31},
         {"signatures": (signature,) * 1_025},
@@ -97,7 +98,7 @@ def test_certificates_are_bounded() -> None:
         with pytest.raises(MalformedBlock):
             CommitCertificate(**values)
     with pytest.raises(MalformedBlock):
-        CommitSignature(b"\1" * 19, b"\2" * 65)
+        CommitSignature(b"\1" * 19, 7, b"\2" * 65)
 
 
 def test_large_blocks_are_refused_unread() -> None:
@@ -110,7 +111,9 @@ def test_large_blocks_are_refused_unread() -> None:
 
 def test_vector(vectors: Vectors) -> None:
     sidecar = Sidecar(
-        CommitCertificate(6, 1, b"\1" * 32, (CommitSignature(b"\2" * 20, b"\3" * 65),)),
+        CommitCertificate(
+            6, 1, b"\1" * 32, (CommitSignature(b"\2" * 20, 7, b"\3" * 65),)
+        ),
         b"\4" * 96,
         (b"evidence",),
     )

@@ -49,7 +49,8 @@ class Committee:
         *,
         height: int = 1,
         round_: int = 0,
+        detail: int = 0,
         genesis_hash: bytes = GENESIS,
     ) -> Vote:
-        subject = Subject(kind, height, round_, block_hash)
+        subject = Subject(kind, height, round_, block_hash, detail)
         return sign_vote(genesis_hash, subject, index, self.secret(index))

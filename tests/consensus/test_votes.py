@@ -30,6 +30,8 @@ SUBJECTS = [
     Subject(VoteKind.PRECOMMIT, 1, 0, BLOCK),
     Subject(VoteKind.PREVOTE, 1, 0, NIL),
     Subject(VoteKind.PRECOMMIT, 2**64 - 1, 2**32 - 1, OTHER_BLOCK),
+    Subject(VoteKind.PRECOMMIT, 7, 2, BLOCK, 1_767_225_600_123),
+    Subject(VoteKind.PROPOSAL, 7, 3, BLOCK, 2),
 ]
 
 
@@ -43,6 +45,7 @@ def computed() -> list[dict[str, object]]:
             "height": str(subject.height),
             "round": subject.round,
             "block_hash": "0x" + subject.block_hash.hex(),
+            "detail": str(subject.detail),
             "sign_bytes": "0x" + sign_bytes(GENESIS, subject).hex(),
             "digest": "0x" + sign_digest(GENESIS, subject).hex(),
             "secret": "0x" + committee.secret(0).hex(),
@@ -57,8 +60,8 @@ def test_vectors(vectors: Vectors) -> None:
     vectors.check("votes", computed())
 
 
-def test_sign_bytes_are_93_bytes() -> None:
-    assert {len(sign_bytes(GENESIS, subject)) for subject in SUBJECTS} == {93}
+def test_sign_bytes_are_101_bytes() -> None:
+    assert {len(sign_bytes(GENESIS, subject)) for subject in SUBJECTS} == {101}
 
 
 def test_own_vote_verifies() -> None:
@@ -74,6 +77,7 @@ def test_own_vote_verifies() -> None:
         {"height": 2},
         {"round": 1},
         {"block_hash": OTHER_BLOCK},
+        {"detail": 1},
     ],
 )
 def test_signature_means_nothing_elsewhere(change: dict[str, object]) -> None:
@@ -130,6 +134,41 @@ def test_subject_out_of_range_is_refused(
 ) -> None:
     with pytest.raises(InvalidVote, match=field):
         Subject(VoteKind.PREVOTE, height, round_, block_hash)
+
+
+@pytest.mark.parametrize(
+    ("kind", "round_", "detail"),
+    [
+        (VoteKind.PREVOTE, 3, 1),
+        (VoteKind.PROPOSAL, 3, 4),
+        (VoteKind.PRECOMMIT, 3, 2**64),
+        (VoteKind.PRECOMMIT, 3, -1),
+    ],
+)
+def test_detail_out_of_range_is_refused(
+    kind: VoteKind, round_: int, detail: int
+) -> None:
+    with pytest.raises(InvalidVote, match="detail"):
+        Subject(kind, 1, round_, BLOCK, detail)
+
+
+def test_contradictions() -> None:
+    def subject(
+        kind: VoteKind = VoteKind.PRECOMMIT,
+        round_: int = 1,
+        block_hash: bytes = BLOCK,
+        detail: int = 0,
+    ) -> Subject:
+        return Subject(kind, 1, round_, block_hash, detail)
+
+    first = subject()
+    assert first.contradicts(subject(block_hash=OTHER_BLOCK))
+    assert first.contradicts(subject(block_hash=NIL))
+    assert not first.contradicts(subject(detail=9))
+    assert not first.contradicts(subject(round_=2, block_hash=OTHER_BLOCK))
+    assert not first.contradicts(subject(VoteKind.PREVOTE, block_hash=OTHER_BLOCK))
+    proposal = subject(VoteKind.PROPOSAL)
+    assert proposal.contradicts(subject(VoteKind.PROPOSAL, detail=1))
 
 
 def test_short_genesis_hash_is_refused() -> None:

@@ -50,5 +50,5 @@ def make_transaction(nonce: int = 0, kind: int = 2) -> bytes:
 
 
 def make_certificate(block: Block) -> CommitCertificate:
-    signature = CommitSignature(b"\x33" * 20, b"\x44" * 65)
+    signature = CommitSignature(b"\x33" * 20, 0, b"\x44" * 65)
     return CommitCertificate(block.number, 0, block.hash, (signature,))
