@@ -26,6 +26,19 @@ struct tile_operands {
 
 enum tile_form { FORM_PACKED, FORM_OFFSET, FORM_GATHER };
 
+/* One depth: sum += column of A times row of B. */
+INLINE void micro_step(int rows, int vectors, const float *a, const float *const *a_rows,
+                       int64_t shift, const float *b, vector sum[MAX_ROWS][PANEL_VECTORS]) {
+    vector line[PANEL_VECTORS];
+    UNROLL for (int v = 0; v < vectors; v++) line[v] = vector_load(b + v * VECTOR);
+    UNROLL for (int i = 0; i < rows; i++) {
+        vector element = vector_set(a_rows ? a_rows[i][shift] : a[i]);
+        UNROLL for (int v = 0; v < vectors; v++)
+            sum[i][v] = vector_fma(element, line[v], sum[i][v]);
+    }
+}
+
+/* Four depths a turn: the counting would take as many instructions as a row of A. */
 INLINE void micro_kernel(enum tile_form form, int rows, int vectors,
                          const struct tile_operands *operands, int64_t depth,
                          float *c, int64_t c_step, int accumulate) {
@@ -38,19 +51,24 @@ INLINE void micro_kernel(enum tile_form form, int rows, int vectors,
         UNROLL for (int v = 0; v < vectors; v++) sum[i][v] = vector_set(0.0f);
         if (form == FORM_GATHER) row[i] = operands->a_rows[i];
     }
-    for (int64_t k = 0; k < depth; k++) {
-        vector line[PANEL_VECTORS];
-        const float *source = form == FORM_OFFSET ? b + b_offset[k] : b;
-        UNROLL for (int v = 0; v < vectors; v++) line[v] = vector_load(source + v * VECTOR);
-        int64_t shift = form == FORM_GATHER ? a_offset[k] : 0;
-        UNROLL for (int i = 0; i < rows; i++) {
-            vector element = vector_set(form == FORM_GATHER ? row[i][shift] : a[i]);
-            UNROLL for (int v = 0; v < vectors; v++)
-                sum[i][v] = vector_fma(element, line[v], sum[i][v]);
-        }
-        if (form != FORM_GATHER) a += rows;
-        if (form != FORM_OFFSET) b += b_step;
+    int64_t k = 0;
+#define STEP                                                                        \
+    do {                                                                            \
+        micro_step(rows, vectors, a, form == FORM_GATHER ? row : NULL,              \
+                   form == FORM_GATHER ? a_offset[k] : 0,                           \
+                   form == FORM_OFFSET ? b + b_offset[k] : b, sum);                 \
+        if (form != FORM_GATHER) a += rows;                                         \
+        if (form != FORM_OFFSET) b += b_step;                                       \
+        k++;                                                                        \
+    } while (0)
+    while (k + 4 <= depth) {
+        STEP;
+        STEP;
+        STEP;
+        STEP;
     }
+    while (k < depth) STEP;
+#undef STEP
     if (accumulate)
         UNROLL for (int i = 0; i < rows; i++)
             UNROLL for (int v = 0; v < vectors; v++)
@@ -138,14 +156,17 @@ struct strided {
 };
 
 #if defined(__AVX2__) && !defined(LOCKSTEP_PORTABLE)
-/* out[j * out_step + i] = in[i * in_step + j] for an 8 x 8 block. */
-INLINE void transpose_8x8(const float *in, int64_t in_step, float *out, int64_t out_step) {
+/* out[j * out_step + i] = in[i * in_step + j] for an 8 x 8 block; rows past `last`
+ * repeat it. */
+INLINE void transpose_8x8(const float *in, int64_t in_step, int64_t last, float *out,
+                          int64_t out_step) {
     __m256 half[2][4];
     for (int h = 0; h < 2; h++)
         for (int i = 0; i < 4; i++) {
-            const float *upper = in + i * in_step + 4 * h;
+            const float *upper = in + minimum(i, last) * in_step + 4 * h;
+            const float *lower = in + minimum(i + 4, last) * in_step + 4 * h;
             __m256 row = _mm256_castps128_ps256(_mm_loadu_ps(upper));
-            half[h][i] = _mm256_insertf128_ps(row, _mm_loadu_ps(upper + 4 * in_step), 1);
+            half[h][i] = _mm256_insertf128_ps(row, _mm_loadu_ps(lower), 1);
         }
     for (int h = 0; h < 2; h++) {
         __m256 a = _mm256_unpacklo_ps(half[h][0], half[h][1]);
@@ -162,9 +183,11 @@ INLINE void transpose_8x8(const float *in, int64_t in_step, float *out, int64_t 
 enum { TRANSPOSE_BLOCK = 8 };
 #define TRANSPOSE_FULL_BLOCK transpose_8x8
 #elif defined(__aarch64__) && !defined(LOCKSTEP_PORTABLE)
-INLINE void transpose_4x4(const float *in, int64_t in_step, float *out, int64_t out_step) {
-    float32x4x2_t a = vtrnq_f32(vld1q_f32(in), vld1q_f32(in + in_step));
-    float32x4x2_t b = vtrnq_f32(vld1q_f32(in + 2 * in_step), vld1q_f32(in + 3 * in_step));
+INLINE void transpose_4x4(const float *in, int64_t in_step, int64_t last, float *out,
+                          int64_t out_step) {
+    float32x4_t row[4];
+    for (int i = 0; i < 4; i++) row[i] = vld1q_f32(in + minimum(i, last) * in_step);
+    float32x4x2_t a = vtrnq_f32(row[0], row[1]), b = vtrnq_f32(row[2], row[3]);
     for (int h = 0; h < 2; h++) {
         vst1q_f32(out + h * out_step,
                   vcombine_f32(vget_low_f32(a.val[h]), vget_low_f32(b.val[h])));
@@ -176,28 +199,34 @@ enum { TRANSPOSE_BLOCK = 4 };
 #define TRANSPOSE_FULL_BLOCK transpose_4x4
 #else
 enum { TRANSPOSE_BLOCK = 4 };
-INLINE void transpose_plain(const float *in, int64_t in_step, float *out, int64_t out_step) {
-    for (int i = 0; i < TRANSPOSE_BLOCK; i++)
-        for (int j = 0; j < TRANSPOSE_BLOCK; j++) out[j * out_step + i] = in[i * in_step + j];
+INLINE void transpose_plain(const float *in, int64_t in_step, int64_t last, float *out,
+                            int64_t out_step) {
+    for (int j = 0; j < TRANSPOSE_BLOCK; j++)
+        for (int i = 0; i < TRANSPOSE_BLOCK; i++)
+            out[j * out_step + i] = in[minimum(i, last) * in_step + j];
 }
 #define TRANSPOSE_FULL_BLOCK transpose_plain
 #endif
 
 /* out[j * out_step + i] = in[i * in_step + j] for rows x columns. A last block of rows
- * overlaps the one before it. */
+ * overlaps the one before it; of fewer rows than a block, each column's surplus lies where
+ * the next column goes. */
 static void transpose(const float *in, int64_t in_step, int64_t rows, int64_t columns,
                       float *out, int64_t out_step) {
     enum { B = TRANSPOSE_BLOCK };
-    int64_t full_columns = rows >= B ? columns / B * B : 0;
-    for (int64_t j = 0; j < full_columns; j += B)
-        for (int64_t next = 0; next < rows; next += B) {
-            int64_t i = minimum(next, rows - B);
-            TRANSPOSE_FULL_BLOCK(in + i * in_step + j, in_step, out + j * out_step + i,
-                                 out_step);
-        }
+    int64_t j = 0;
+    if (rows >= B)
+        for (; j + B <= columns; j += B)
+            for (int64_t next = 0; next < rows; next += B) {
+                int64_t i = minimum(next, rows - B);
+                TRANSPOSE_FULL_BLOCK(in + i * in_step + j, in_step, B - 1,
+                                     out + j * out_step + i, out_step);
+            }
+    else if (out_step == rows)
+        for (; (j + B - 1) * rows + B <= columns * rows; j += B)
+            TRANSPOSE_FULL_BLOCK(in + j, in_step, rows - 1, out + j * rows, rows);
     for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = full_columns; j < columns; j++)
-            out[j * out_step + i] = in[i * in_step + j];
+        for (int64_t k = j; k < columns; k++) out[k * out_step + i] = in[i * in_step + k];
 }
 
 /* n floats, n at most a few vectors: whole vectors, the last one overlapping. */
