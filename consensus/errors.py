@@ -17,6 +17,18 @@ class InvalidCertificate(ConsensusError):
     """A commit certificate does not prove what it claims."""
 
 
+class InvalidPart(ConsensusError):
+    """A part of a block does not belong to the proposal it came with."""
+
+
+class InvalidEvidence(ConsensusError):
+    """A piece of evidence proves nothing."""
+
+
+class InvalidMessage(ConsensusError):
+    """Bytes from a peer are no message of the consensus protocol."""
+
+
 class InvalidReveal(ConsensusError):
     """A beacon reveal is not the proposer's signature for this height."""
 
@@ -35,6 +47,13 @@ class InvalidProposal(ConsensusError):
         self.field = field
         self.expected = expected
         self.got = got
+
+
+class Impossible(ConsensusError):
+    """More than two thirds of the stake agreed on what our own rules refuse.
+
+    Either a third of the stake is faulty or this program is: stop, and let people look.
+    """
 
 
 class IllegalInput(ConsensusError):

@@ -135,3 +135,7 @@ class ValidatorSet:
     def is_quorum(self, stake: int) -> bool:
         """Whether that much stake is more than two thirds of all."""
         return 3 * stake > 2 * self.total_stake
+
+    def is_third(self, stake: int) -> bool:
+        """Whether that much stake is more than a third: one honest member has part."""
+        return 3 * stake > self.total_stake

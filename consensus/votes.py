@@ -1,6 +1,6 @@
 """What a vote signs, and how a vote is checked.
 
-The sign-bytes are 101 bytes, numbers big-endian:
+The sign-bytes are 101 bytes, 133 for a proposal, numbers big-endian:
 
     "lockstep/vote/v1"   16 bytes: the domain
     kind                  1 byte: 1 proposal, 2 prevote, 3 precommit
@@ -11,6 +11,7 @@ The sign-bytes are 101 bytes, numbers big-endian:
     detail                8 bytes: of a proposal, the round of its polka plus one, or 0
                          for a new block; of a precommit, the validator's wall clock
                          in milliseconds since 1970; of a prevote, 0
+    parts root           32 bytes, in a proposal only (`consensus.parts`)
 
 and the signature is recoverable low-s secp256k1 ECDSA over their SHA-256. The genesis
 hash keeps a signature from meaning anything on another chain; kind, height and round
@@ -51,12 +52,13 @@ class Subject:
     round: int
     block_hash: bytes
     detail: int = 0
+    parts_root: bytes = NIL
 
     def __post_init__(self) -> None:
         """Refuse what has no sign-bytes.
 
         Raises:
-            InvalidVote: height, round, block hash or detail out of range.
+            InvalidVote: height, round, block hash, detail or parts root out of range.
         """
         if not 0 <= self.height <= MAX_HEIGHT:
             raise InvalidVote(f"height: expected 0..2^64-1, got {self.height}")
@@ -73,6 +75,17 @@ class Subject:
                 f"detail of a {self.kind.name.lower()}: expected 0..{limit}, "
                 f"got {self.detail}"
             )
+        if len(self.parts_root) != 32:
+            raise InvalidVote(
+                f"parts root: expected 32 bytes, got {len(self.parts_root)}"
+            )
+        if self.kind is not VoteKind.PROPOSAL and self.parts_root != NIL:
+            raise InvalidVote(f"a {self.kind.name.lower()} has no parts root")
+
+    @property
+    def polka_round(self) -> int | None:
+        """Of a proposal: the round of the polka it rests on; None for a new block."""
+        return self.detail - 1 if self.detail else None
 
     def contradicts(self, other: "Subject") -> bool:
         """Whether signing both is equivocation."""
@@ -97,7 +110,7 @@ class Vote:
 
 
 def sign_bytes(genesis_hash: bytes, subject: Subject) -> bytes:
-    """The 101 bytes that are hashed and signed.
+    """The bytes that are hashed and signed.
 
     Raises:
         InvalidVote: the genesis hash is not 32 bytes.
@@ -113,6 +126,7 @@ def sign_bytes(genesis_hash: bytes, subject: Subject) -> bytes:
             subject.round.to_bytes(4),
             subject.block_hash,
             subject.detail.to_bytes(8),
+            subject.parts_root if subject.kind is VoteKind.PROPOSAL else b"",
         )
     )
 

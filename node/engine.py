@@ -33,11 +33,15 @@ from chain.transaction import Transaction, decode
 from consensus.beacon import make_reveal
 from consensus.certificate import certify
 from consensus.machine import (
+    BlockChecked,
     Build,
     Decide,
     Equivocation,
+    Fetch,
     Input,
     ProposalSeen,
+    Propose,
+    Schedule,
     Sign,
     Start,
     State,
@@ -171,12 +175,7 @@ class Engine:
     def produce(self, selection: Selection) -> Produced:
         """One height, from `Start` to the committed batch. Runs in a worker thread."""
         parent = self._database.head()
-        state = State(
-            self._epoch.genesis_hash,
-            self._epoch.current,
-            parent.number + 1,
-            self._index,
-        )
+        state = State(self._epoch.current, parent.number + 1, self._index)
         work = _Height(parent, selection)
         inputs: deque[Input] = deque([Start()])
         while inputs:
@@ -184,24 +183,26 @@ class Engine:
             for effect in effects:
                 match effect:
                     case Build():
-                        inputs.append(self._propose(work, effect.round))
+                        inputs.extend(self._propose(work, effect.round))
                     case Sign():
                         vote = self._validator.signer.vote(effect.subject, self._index)
                         inputs.append(VoteSeen(vote))
                     case Decide():
                         certificate = certify(effect, self._epoch.current)
                         return self._commit(work, certificate)
-                    case Equivocation():
+                    case Schedule():
+                        pass  # one validator alone never waits for a vote
+                    case Equivocation() | Propose() | Fetch():
                         raise LedgerError(
-                            f"validator {effect.first.validator} equivocated at "
-                            f"height {state.height}"
+                            f"height {state.height}: one validator alone cannot "
+                            f"come to {type(effect).__name__}"
                         )
         raise LedgerError(
-            f"height {state.height} stopped in phase {state.phase.value}: this node "
+            f"height {state.height} stopped in step {state.step.name}: this node "
             "is not the only validator of its chain, and cannot reach others yet"
         )
 
-    def _propose(self, work: _Height, round_: int) -> ProposalSeen:
+    def _propose(self, work: _Height, round_: int) -> tuple[Input, ...]:
         """Our block for this height, executed, stored and signed."""
         signer = self._validator.signer
         height = work.parent.number + 1
@@ -216,7 +217,8 @@ class Engine:
             work.included = [decode(raw, rules.chain_id) for raw in signed.transactions]
         work.executed = executed
         signer.sign_proposal(round_, executed.block)
-        return ProposalSeen(executed.block.hash, valid=True)
+        block_hash = executed.block.hash
+        return ProposalSeen(round_, block_hash), BlockChecked(block_hash, valid=True)
 
     def _plan(self, parent: Header, round_: int) -> Plan:
         certificate = None

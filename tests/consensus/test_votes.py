@@ -31,7 +31,7 @@ SUBJECTS = [
     Subject(VoteKind.PREVOTE, 1, 0, NIL),
     Subject(VoteKind.PRECOMMIT, 2**64 - 1, 2**32 - 1, OTHER_BLOCK),
     Subject(VoteKind.PRECOMMIT, 7, 2, BLOCK, 1_767_225_600_123),
-    Subject(VoteKind.PROPOSAL, 7, 3, BLOCK, 2),
+    Subject(VoteKind.PROPOSAL, 7, 3, BLOCK, 2, OTHER_BLOCK),
 ]
 
 
@@ -46,6 +46,7 @@ def computed() -> list[dict[str, object]]:
             "round": subject.round,
             "block_hash": "0x" + subject.block_hash.hex(),
             "detail": str(subject.detail),
+            "parts_root": "0x" + subject.parts_root.hex(),
             "sign_bytes": "0x" + sign_bytes(GENESIS, subject).hex(),
             "digest": "0x" + sign_digest(GENESIS, subject).hex(),
             "secret": "0x" + committee.secret(0).hex(),
@@ -60,8 +61,8 @@ def test_vectors(vectors: Vectors) -> None:
     vectors.check("votes", computed())
 
 
-def test_sign_bytes_are_101_bytes() -> None:
-    assert {len(sign_bytes(GENESIS, subject)) for subject in SUBJECTS} == {101}
+def test_sign_bytes_of_proposals_are_32_bytes_longer() -> None:
+    assert {len(sign_bytes(GENESIS, subject)) for subject in SUBJECTS} == {101, 133}
 
 
 def test_own_vote_verifies() -> None:
@@ -150,6 +151,13 @@ def test_detail_out_of_range_is_refused(
 ) -> None:
     with pytest.raises(InvalidVote, match="detail"):
         Subject(kind, 1, round_, BLOCK, detail)
+
+
+def test_only_proposals_have_a_parts_root() -> None:
+    with pytest.raises(InvalidVote, match="a prevote has no parts root"):
+        Subject(VoteKind.PREVOTE, 1, 0, BLOCK, 0, OTHER_BLOCK)
+    with pytest.raises(InvalidVote, match="parts root: expected 32 bytes, got 31"):
+        Subject(VoteKind.PROPOSAL, 1, 0, BLOCK, 0, OTHER_BLOCK[:-1])
 
 
 def test_contradictions() -> None:
