@@ -229,9 +229,9 @@ static void transpose(const float *in, int64_t in_step, int64_t rows, int64_t co
         for (int64_t k = j; k < columns; k++) out[k * out_step + i] = in[i * in_step + k];
 }
 
-/* n floats, n at most a few vectors: whole vectors, the last one overlapping. */
+/* n floats, n at most a few vectors: fours, the last one overlapping. */
 INLINE void copy_few(float *restrict out, const float *restrict in, int64_t n) {
-    enum { W = VECTOR < 8 ? VECTOR : 8 };
+    enum { W = 4 };
     if (n < W) {
         for (int64_t i = 0; i < n; i++) out[i] = in[i];
         return;
@@ -251,24 +251,35 @@ static void pack_a(struct strided a, int64_t rows, int64_t depth, float *out) {
             copy_few(out + k * rows, a.data + k * a.column_step, rows);
 }
 
-/* depth x columns of B as panels [depth][PANEL]; what lies past the last column of the
- * last panel is not read into any result, only into vectors: it is zeroed. */
+/* A panel [depth][PANEL] of at most PANEL columns of B; what lies past the last column is
+ * read into vectors, but into no result: it is zeroed. */
+static void pack_panel(struct strided b, int64_t depth, int64_t width, float *out) {
+    if (width < PANEL) memset(out, 0, (size_t)(depth * PANEL) * sizeof *out);
+    if (b.column_step != 1)
+        transpose(b.data, b.column_step, width, depth, out, PANEL);
+    else
+        for (int64_t k = 0; k < depth; k++)
+            memcpy(out + k * PANEL, b.data + k * b.row_step, (size_t)width * sizeof *out);
+}
+
+/* depth x columns of B as panels; several side by side, to read memory in longer runs. */
 static void pack_b(struct strided b, int64_t depth, int64_t columns, float *out) {
-    for (int64_t j = 0; j < columns; j += PANEL, out += depth * PANEL) {
-        int64_t width = minimum(PANEL, columns - j);
-        if (width < PANEL) memset(out, 0, (size_t)(depth * PANEL) * sizeof *out);
-        if (b.column_step != 1) {
-            transpose(b.data + j * b.column_step, b.column_step, width, depth, out, PANEL);
-            continue;
-        }
+    enum { TOGETHER = 8 };
+    int64_t j = 0, full = b.column_step == 1 ? columns / PANEL : 0;
+    for (int64_t first = 0; first < full; first += TOGETHER) {
+        int64_t panels = minimum(TOGETHER, full - first);
+        j = (first + panels) * PANEL;
         for (int64_t k = 0; k < depth; k++) {
-            const float *row = b.data + k * b.row_step + j;
-            if (width == PANEL)
+            const float *row = b.data + k * b.row_step + first * PANEL;
+            float *target = out + first * PANEL * depth + k * PANEL;
+            for (int64_t i = 0; i < panels; i++, row += PANEL, target += depth * PANEL)
                 for (int v = 0; v < PANEL_VECTORS; v++)
-                    vector_store(out + k * PANEL + v * VECTOR, vector_load(row + v * VECTOR));
-            else
-                memcpy(out + k * PANEL, row, (size_t)width * sizeof *out);
+                    vector_store(target + v * VECTOR, vector_load(row + v * VECTOR));
         }
+    }
+    for (; j < columns; j += PANEL) {
+        struct strided panel = {b.data + j * b.column_step, b.row_step, b.column_step};
+        pack_panel(panel, depth, minimum(PANEL, columns - j), out + j * depth);
     }
 }
 
@@ -279,44 +290,84 @@ struct product {
     int64_t c_step;
 };
 
+enum {
+    GROUP = 8,          /* tiles of A that are packed together */
+    DIRECT_COLUMNS = 64 /* so few columns do not repay packing A */
+};
+
 /* Worker scratch of one product. */
 struct product_scratch {
-    float a[MAX_ROWS * DEPTH_BLOCK];
+    float a[GROUP * MAX_ROWS * DEPTH_BLOCK];
     float b[DEPTH_BLOCK * COLUMN_BLOCK];
 };
+
+/* Rows of A as tiles [depth][step], the last one of fewer rows. */
+static void pack_group(struct strided a, int64_t rows, int64_t step, int64_t depth,
+                       float *out) {
+    if (a.column_step == 1) {
+        for (int64_t i = 0; i < rows; i += step)
+            transpose(a.data + i * a.row_step, a.row_step, minimum(step, rows - i), depth,
+                      out + i * depth, minimum(step, rows - i));
+        return;
+    }
+    for (int64_t k = 0; k < depth; k++)
+        for (int64_t i = 0; i < rows; i += step) {
+            int64_t few = minimum(step, rows - i);
+            copy_few(out + i * depth + k * few, a.data + k * a.column_step + i, few);
+        }
+}
+
+/* Asks the memory for a share of rows x depth of A: `part` of `parts`. */
+INLINE void fetch(struct strided a, int64_t rows, int64_t depth, int64_t part,
+                  int64_t parts) {
+    enum { LINE = 64 / sizeof(float) };
+    int64_t runs = rows, length = depth, step = a.row_step;
+    if (a.column_step != 1) runs = depth, length = rows, step = a.column_step;
+    for (int64_t run = part * runs / parts; run < (part + 1) * runs / parts; run++)
+        for (int64_t i = 0; i < length; i += LINE)
+            __builtin_prefetch(a.data + run * step + i, 0, 2);
+}
 
 /* C[first_row.., first_column..] of one depth block and at most COLUMN_BLOCK columns. */
 static void multiply_block(const struct product *p, int64_t depth_start, int64_t row_end,
                            int64_t row_start, int64_t column, int64_t columns,
                            struct product_scratch *scratch) {
     int64_t depth = minimum(DEPTH_BLOCK, p->k - depth_start);
-    int64_t step = even_rows(row_end - row_start);
+    int64_t step = even_rows(row_end - row_start), panels = ceil_div(columns, PANEL);
     struct strided b = p->b;
     b.data += depth_start * b.row_step + column * b.column_step;
     pack_b(b, depth, columns, scratch->b);
-    /* Few columns do not repay packing A. */
-    int direct = columns <= PANEL;
+    int direct = columns <= DIRECT_COLUMNS;
     int64_t offset[DEPTH_BLOCK];
     if (direct)
         for (int64_t k = 0; k < depth; k++) offset[k] = k * p->a.column_step;
-    for (int64_t i = row_start; i < row_end; i += step) {
-        int64_t rows = minimum(step, row_end - i);
-        struct strided a = p->a;
-        a.data += i * a.row_step + depth_start * a.column_step;
-        const float *row[MAX_ROWS];
-        if (direct)
-            for (int64_t r = 0; r < rows; r++) row[r] = a.data + r * a.row_step;
-        else
-            pack_a(a, rows, depth, scratch->a);
-        for (int64_t j = 0; j < columns; j += PANEL) {
-            int64_t width = minimum(PANEL, columns - j);
-            int vectors = vectors_for(width);
-            struct tile_operands operands = {
-                scratch->a, row, offset, scratch->b + j * depth, PANEL, NULL};
-            tile_kernel kernel = direct ? gather_kernels[rows - 1][vectors - 1]
-                                        : packed_kernels[rows - 1][vectors - 1];
-            run_tile(kernel, rows, width, vectors, &operands, depth,
-                     p->c + i * p->c_step + column + j, p->c_step, depth_start > 0);
+    for (int64_t first = row_start; first < row_end; first += GROUP * step) {
+        int64_t group = minimum(GROUP * step, row_end - first);
+        int64_t later = minimum(group, row_end - first - group);
+        int64_t parts = ceil_div(group, step) * panels, part = 0;
+        struct strided a = p->a, next = a;
+        a.data += first * a.row_step + depth_start * a.column_step;
+        next.data = a.data + group * a.row_step;
+        if (!direct) pack_group(a, group, step, depth, scratch->a);
+        for (int64_t i = 0; i < group; i += step) {
+            int64_t rows = minimum(step, group - i);
+            const float *row[MAX_ROWS];
+            if (direct)
+                for (int64_t r = 0; r < rows; r++) row[r] = a.data + (i + r) * a.row_step;
+            for (int64_t j = 0; j < columns; j += PANEL) {
+                int64_t width = minimum(PANEL, columns - j);
+                int vectors = vectors_for(width);
+                struct tile_operands operands = {
+                    scratch->a + i * depth, row, offset, scratch->b + j * depth, PANEL,
+                    NULL};
+                tile_kernel kernel = direct ? gather_kernels[rows - 1][vectors - 1]
+                                            : packed_kernels[rows - 1][vectors - 1];
+                /* The next group of A comes from memory while this one is at work. */
+                if (later > 0) fetch(next, later, depth, part++, parts);
+                run_tile(kernel, rows, width, vectors, &operands, depth,
+                         p->c + (first + i) * p->c_step + column + j, p->c_step,
+                         depth_start > 0);
+            }
         }
     }
 }
