@@ -18,6 +18,9 @@ from ml_verifier.kernels.request import (
 )
 
 MAX_SCRATCH_BYTES = 1 << 32  # of one scratch area
+OPTIMISERS = frozenset(LIBRARY.lockstep_operator(name.encode()) for name in IN_PLACE)
+CHECK = LIBRARY.lockstep_operator(b"require_finite")
+CHECKED = 2  # of an optimiser's sizes: whether it checks its outputs
 
 
 class BoundCall(Call):
@@ -115,24 +118,41 @@ def finite(array: Array) -> Callable[[], int]:
     return Bound(prepare(Plan("require_finite", (x,), (), (x.size, dtype.itemsize))))
 
 
+def _checking(optimiser: BoundCall, rest: list[BoundCall]) -> list[BoundCall]:
+    """An optimiser and the calls after it, its outputs checked where they are made."""
+    outputs = {address for address in optimiser.outputs if address}
+    checks = rest[: len(outputs)]
+    checked = {call.inputs[0] for call in checks if call.operator_index == CHECK}
+    if checked != outputs:
+        return [optimiser, *rest]
+    checking = BoundCall.from_buffer_copy(optimiser)
+    checking.buffers = optimiser.buffers
+    checking.size[CHECKED] = 1
+    return [checking, *rest[len(checks) :]]
+
+
 def sequence(calls: Sequence[Callable[[], int]]) -> Callable[[], int]:
     """Returns one call that makes these, results of ``bind``, in order.
 
-    It stops at the first that traps, and returns 1 then.
+    It stops at the first that traps, and returns 1 then. An optimiser that is followed
+    by checks that its outputs are finite makes them itself, in the same pass.
 
     Raises:
         BindingError: one of them does not come from ``bind``.
     """
-    bound: list[Bound] = []
+    bound: list[BoundCall] = []
     for call in calls:
         if not isinstance(call, Bound):
             raise BindingError(f"expected a call of bind, got {call!r}")
-        bound.append(call)
+        bound.append(call.call)
+    for i in reversed(range(len(bound))):
+        if bound[i].operator_index in OPTIMISERS:
+            bound[i:] = _checking(bound[i], bound[i + 1 :])
     pointers = (ctypes.POINTER(Call) * len(bound))(
-        *(ctypes.cast(ctypes.byref(one.call), ctypes.POINTER(Call)) for one in bound)
+        *(ctypes.cast(ctypes.byref(call), ctypes.POINTER(Call)) for call in bound)
     )
 
-    def run(kept: Sequence[Bound] = bound) -> int:
+    def run(kept: Sequence[BoundCall] = bound) -> int:
         status: int = LIBRARY.lockstep_run_all(pointers, len(kept))
         return status
 
