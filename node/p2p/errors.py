@@ -27,6 +27,14 @@ class PeerLostError(P2PError):
     """The connection ended or stalled; that happens."""
 
 
+class PeerStalledError(PeerLostError):
+    """The peer went silent, or took nothing of what was sent."""
+
+
+class RefusedError(HandshakeError):
+    """This node wants no connection with the peer now."""
+
+
 class AddressError(P2PError):
     """An address that is not `id@host:port`."""
 

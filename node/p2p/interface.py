@@ -4,7 +4,9 @@ A *reactor* speaks one part of the protocol (consensus, mempool, sync) on its ch
 For each peer that knows all these channels the switch runs `attend`; the task is
 cancelled when the peer goes. Everything is bounded: a slow peer fills its send queue
 and `send` waits; a slow reactor fills its inbox and the switch stops reading from that
-peer, which then waits in its own `send`.
+peer, which then waits in its own `send`. So a reactor must not stop reading its inbox
+while it waits in `send`: two peers that do would wait for each other until one is
+dropped. It sends from another task, or with `try_send`.
 """
 
 from collections.abc import Sequence
@@ -122,6 +124,7 @@ class PeerStatus:
         seconds: Connected for so long.
         received: Bytes, encrypted.
         sent: Bytes, encrypted.
+        pending: Bytes that wait to be sent.
         score: From -100 to 100, see `node.p2p.standing`.
         software: What it says it runs.
     """
@@ -132,5 +135,6 @@ class PeerStatus:
     seconds: float
     received: int
     sent: int
+    pending: int
     score: float
     software: str
