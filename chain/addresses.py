@@ -20,6 +20,7 @@ DISPUTE_GAME: Final = _system_contract(4)
 VERIFICATION: Final = _system_contract(5)
 EVIDENCE: Final = _system_contract(6)
 DEMANDS: Final = _system_contract(7)
+VALIDATORS: Final = _system_contract(8)
 
 ML_VERIFIER: Final = (0x4D4C).to_bytes(20, "big")
 P256VERIFY: Final = (0x100).to_bytes(20, "big")

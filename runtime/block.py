@@ -33,7 +33,7 @@ from runtime.precompile_table import precompiles
 from runtime.precompiles.interface import Precompile
 from runtime.rules import Rules
 from runtime.steps import OutOfSteps, StepMeter
-from runtime.system import start_block
+from runtime.system import Offence, start_block
 from runtime.transition import Outcome, apply, check_payable, check_static
 from runtime.world import World
 
@@ -43,11 +43,14 @@ class BlockAttributes:
     """What consensus decides about a block.
 
     Attributes:
-        timestamp: Seconds, above the parent's.
+        timestamp: Seconds, not before the parent's.
         coinbase: Who earns the tips: the proposer.
         mix_hash: The beacon's value, 32 bytes.
         extra_data: Hash of the next validator set, 32 bytes.
         sidecar: Travels with the block; the header holds its root.
+        offences: What the evidence in the sidecar proves, in its order.
+        absent: Addresses of the validators of the parent's set whose precommit is not
+            in the parent's certificate.
     """
 
     timestamp: int
@@ -55,6 +58,8 @@ class BlockAttributes:
     mix_hash: bytes
     extra_data: bytes
     sidecar: Sidecar
+    offences: tuple[Offence, ...] = ()
+    absent: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,8 @@ class BlockBuilder:
             the same ones with a listener in front.
 
     Raises:
-        ValueError: The timestamp does not follow the parent's.
+        ValueError: The timestamp lies before the parent's.
+        InvalidBlock: The staking contract refuses an offence.
     """
 
     def __init__(
@@ -106,9 +112,9 @@ class BlockBuilder:
         *,
         table: Mapping[bytes, Precompile] | None = None,
     ) -> None:
-        if attributes.timestamp <= parent.timestamp:
+        if attributes.timestamp < parent.timestamp:
             raise ValueError(
-                f"timestamp {attributes.timestamp} does not follow the parent's "
+                f"timestamp {attributes.timestamp} lies before the parent's "
                 f"{parent.timestamp}"
             )
         self._rules = rules
@@ -132,6 +138,8 @@ class BlockBuilder:
             parent_hash=parent.hash,
             genesis_hash=database.genesis_hash(),
             ticks=clock_ticks(rules, parent, parent_steps),
+            offences=attributes.offences,
+            absent=attributes.absent,
         )
 
     @property
@@ -255,12 +263,15 @@ def import_block(
     parent: Header,
     block: Block,
     *,
+    offences: tuple[Offence, ...] = (),
+    absent: tuple[bytes, ...] = (),
     table: Mapping[bytes, Precompile] | None = None,
 ) -> ExecutedBlock:
     """Execute somebody else's block and hold every field against the result.
 
     What consensus decides (who proposes, the beacon, signatures, the validator set)
-    is consensus' to check. `table` is as for `BlockBuilder`.
+    is consensus' to check; `offences` and `absent` it reads from the sidecar, and they
+    are as in `BlockAttributes`. `table` is as for `BlockBuilder`.
 
     Raises:
         InvalidBlock: Some field or transaction breaks a rule.
@@ -277,6 +288,8 @@ def import_block(
             mix_hash=header.mix_hash,
             extra_data=header.extra_data,
             sidecar=block.sidecar,
+            offences=offences,
+            absent=absent,
         ),
         table=table,
     )
@@ -307,8 +320,10 @@ def _check_before(
     header = block.header
     _expect("parent_hash", parent.hash, header.parent_hash)
     _expect("number", parent.number + 1, header.number)
-    if header.timestamp <= parent.timestamp:
-        raise InvalidBlock("timestamp", f"above {parent.timestamp}", header.timestamp)
+    if header.timestamp < parent.timestamp:
+        raise InvalidBlock(
+            "timestamp", f"at least {parent.timestamp}", header.timestamp
+        )
     base_fee = next_base_fee(rules, parent, database.steps(parent.hash))
     for name, expected in (
         ("gas_limit", rules.block_gas_limit),

@@ -37,6 +37,10 @@ class SystemCallFailed(RuntimeFailure):
     """A block-start call failed: this chain's contracts or state are broken."""
 
 
+class ValidatorSetUnreadable(RuntimeFailure):
+    """The staking contract is absent, or answers what is no validator set."""
+
+
 class CallFailed(RuntimeFailure):
     """An eth_call or an estimate that cannot be answered."""
 

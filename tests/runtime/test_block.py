@@ -90,20 +90,35 @@ def test_every_field_is_checked(field: str, value: bytes | int) -> None:
     assert caught.value.field == blamed
 
 
-def test_same_timestamp_is_refused() -> None:
-    chain, block = lively()
-    header = replace(block.header, timestamp=chain.head.timestamp)
-    with pytest.raises(InvalidBlock, match="timestamp: expected above"):
-        chain.extend(replace(block, header=header))
-    attributes = BlockAttributes(
-        timestamp=chain.head.timestamp,
+def at_time(timestamp: int) -> BlockAttributes:
+    return BlockAttributes(
+        timestamp=timestamp,
         coinbase=bytes(20),
         mix_hash=bytes(32),
         extra_data=bytes(32),
         sidecar=Sidecar(),
     )
-    with pytest.raises(ValueError, match="does not follow"):
-        BlockBuilder(chain.spec.rules.at(1), chain.database, chain.head, attributes)
+
+
+def test_blocks_may_share_a_second() -> None:
+    chain, _ = lively()
+    rules, parent = chain.spec.rules.at(1), chain.head
+    builder = BlockBuilder(rules, chain.database, parent, at_time(parent.timestamp))
+    executed = chain.extend(builder.seal().block)
+    assert executed.header.timestamp == parent.timestamp
+    assert chain.head.number == parent.number + 1
+
+
+def test_time_does_not_run_backwards() -> None:
+    chain, block = lively()
+    earlier = chain.head.timestamp - 1
+    header = replace(block.header, timestamp=earlier)
+    with pytest.raises(InvalidBlock, match="timestamp: expected at least"):
+        chain.extend(replace(block, header=header))
+    with pytest.raises(ValueError, match="lies before"):
+        BlockBuilder(
+            chain.spec.rules.at(1), chain.database, chain.head, at_time(earlier)
+        )
 
 
 @pytest.mark.parametrize("extra", ["drop", "swap", "garbage", "repeat"])
@@ -210,15 +225,8 @@ def test_a_failing_system_call_stops_the_node() -> None:
     chain.database.store.write(writes)
     broken = replace(chain.head, state_root=root)
     chain.database.store.write({steps_key(broken.hash): bytes(8)})
-    attributes = BlockAttributes(
-        timestamp=broken.timestamp + 1,
-        coinbase=bytes(20),
-        mix_hash=bytes(32),
-        extra_data=bytes(32),
-        sidecar=Sidecar(),
-    )
     with pytest.raises(SystemCallFailed, match="block 1"):
-        BlockBuilder(rules, chain.database, broken, attributes)
+        BlockBuilder(rules, chain.database, broken, at_time(broken.timestamp + 1))
 
 
 def test_without_system_contracts_nothing_is_called() -> None:
