@@ -14,8 +14,13 @@ Every key starts with one letter:
 | ``t`` + transaction hash | block hash, number (8 bytes), index (4 bytes) |
 | ``s`` + node hash | node of a state or storage trie |
 | ``k`` + code hash | contract code |
+| ``v`` + set hash | validator set, as `consensus.validators` encodes it |
 | ``g`` | hash of the genesis block |
 | ``l`` | hash of the last committed block |
+| ``a`` | lowest height above 0 whose whole block is here, 8 bytes; absent: 1 |
+
+Of the heights from 1 to that lowest one, a chain restored from a snapshot knows the
+newest headers only (`node.sync.snapshots`).
 
 A block becomes visible by one atomic batch (`commit`), so a crash shows either the
 whole block, its state and the new head, or nothing of it. Finality takes one block:
@@ -40,6 +45,7 @@ FORMAT: Final = b"1"
 _FORMAT_KEY: Final = b"f"
 _GENESIS_KEY: Final = b"g"
 _HEAD_KEY: Final = b"l"
+_BASE_KEY: Final = b"a"
 
 
 def node_key(digest: bytes) -> bytes:
@@ -50,6 +56,11 @@ def node_key(digest: bytes) -> bytes:
 def code_key(digest: bytes) -> bytes:
     """The key of a contract's code."""
     return b"k" + digest
+
+
+def validators_key(digest: bytes) -> bytes:
+    """The key of a validator set."""
+    return b"v" + digest
 
 
 def steps_key(block_hash: bytes) -> bytes:
@@ -191,6 +202,19 @@ class ChainDatabase:
         """
         return self._need(code_key(digest), "contract code", digest)
 
+    def validators(self, digest: bytes) -> bytes:
+        """The encoding of the validator set with this hash.
+
+        Raises:
+            NotFound: There is none.
+        """
+        return self._need(validators_key(digest), "validator set", digest)
+
+    def base(self) -> int:
+        """The lowest height above 0 whose whole block is here, when it is here."""
+        found = self.store.get(_BASE_KEY)
+        return 1 if found is None else int.from_bytes(found, "big")
+
     def headers(self, start: int, count: int) -> Iterator[Header]:
         """At most `count` headers from height `start` upwards."""
         for number in range(start, start + count):
@@ -206,6 +230,7 @@ class ChainDatabase:
         state: Mapping[bytes, bytes],
         *,
         certificate: CommitCertificate | None = None,
+        validators: Mapping[bytes, bytes] | None = None,
     ) -> None:
         """Store an executed block and make it the head, in one atomic batch.
 
@@ -214,6 +239,7 @@ class ChainDatabase:
             receipts: One for each transaction.
             state: What its execution wrote, keyed as above.
             certificate: The votes that committed it, when known.
+            validators: Encoded validator sets by hash, when they are new.
 
         Raises:
             StoreError: The block does not follow the head; nothing was written.
@@ -235,6 +261,8 @@ class ChainDatabase:
             puts[b"t" + keccak(raw)] = block.hash + number + index.to_bytes(4, "big")
         if certificate is not None:
             puts[b"c" + block.hash] = certificate.encode()
+        for digest, encoded in (validators or {}).items():
+            puts[validators_key(digest)] = encoded
         if block.number == 0:
             puts[_FORMAT_KEY] = FORMAT
             puts[_GENESIS_KEY] = block.hash
@@ -244,6 +272,11 @@ class ChainDatabase:
     def put_certificate(self, certificate: CommitCertificate) -> None:
         """Remember the votes for a block that is already stored."""
         self.store.write({b"c" + certificate.block_hash: certificate.encode()})
+
+    def put_validators(self, sets: Mapping[bytes, bytes]) -> None:
+        """Store encoded validator sets by hash."""
+        puts = {validators_key(digest): data for digest, data in sets.items()}
+        self.store.write(puts)
 
     def _check_follows(self, block: Block) -> None:
         head = self.store.get(_HEAD_KEY)

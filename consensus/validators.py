@@ -2,13 +2,15 @@
 
 The hash of the *next* set is the `extraData` of every header, exactly 32 bytes:
 
-    sha256("lockstep/validators" || uint32 count || members)
-    member = public key, 64 bytes, secp256k1 x || y
-          || beacon key, 48 bytes compressed BLS12-381 G1
-          || stake, uint256
+    sha256("lockstep/validators" || encoding)
+    encoding = uint32 count || members
+    member   = public key, 64 bytes, secp256k1 x || y
+            || beacon key, 48 bytes compressed BLS12-381 G1
+            || stake, uint256
 
-Numbers are big-endian. Members are ordered by descending stake, then by public key; a
-member's position in that order is its index in a certificate.
+Numbers are big-endian. Sets are stored and sent in this very encoding. Members are
+ordered by descending stake, then by public key; a member's position in that order is
+its index in a certificate.
 
 The proposer of (height, round) is chosen by stake: the stakes, laid end to end, form a
 line of length `total`, and the point `(height + round) * step mod total` falls on the
@@ -16,8 +18,8 @@ proposer. With `step` = total / golden ratio the points spread evenly, so each v
 proposes in proportion to its stake, with no state to carry from block to block.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import accumulate
 from math import isqrt
 
@@ -26,7 +28,10 @@ from consensus.errors import InvalidValidatorSet
 
 PUBLIC_KEY_BYTES = 64
 BEACON_KEY_BYTES = 48
+STAKE_BYTES = 32
+MEMBER_BYTES = PUBLIC_KEY_BYTES + BEACON_KEY_BYTES + STAKE_BYTES
 MAX_VALIDATORS = 1_024
+MAX_SET_BYTES = 4 + MAX_VALIDATORS * MEMBER_BYTES
 _DOMAIN = b"lockstep/validators"
 
 
@@ -69,6 +74,10 @@ class Validator:
         """The Ethereum address of the public key: coinbase of its blocks."""
         return address_of(self.public_key)
 
+    def encode(self) -> bytes:
+        """The 144 bytes of a member."""
+        return self.public_key + self.beacon_key + self.stake.to_bytes(STAKE_BYTES)
+
 
 @dataclass(frozen=True, slots=True)
 class ValidatorSet:
@@ -77,6 +86,12 @@ class ValidatorSet:
     members: tuple[Validator, ...]
     total_stake: int
     hash: bytes
+    _indices: Mapping[bytes, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Remember who is where: certificates are checked by address."""
+        indices = {member.address: index for index, member in enumerate(self.members)}
+        object.__setattr__(self, "_indices", indices)
 
     @classmethod
     def of(cls, members: Iterable[Validator]) -> "ValidatorSet":
@@ -96,11 +111,38 @@ class ValidatorSet:
         ):
             if len(keys) != len(ordered):
                 raise InvalidValidatorSet("two validators share a key")
-        encoded = b"".join(
-            v.public_key + v.beacon_key + v.stake.to_bytes(32) for v in ordered
-        )
-        digest = sha256(_DOMAIN + len(ordered).to_bytes(4) + encoded)
+        digest = sha256(_DOMAIN + _encoded(ordered))
         return cls(ordered, sum(v.stake for v in ordered), digest)
+
+    def encode(self) -> bytes:
+        """Canonical bytes: what the hash is taken of, less its domain."""
+        return _encoded(self.members)
+
+    @classmethod
+    def decode(cls, data: bytes) -> "ValidatorSet":
+        """Read `encode`'s output.
+
+        Raises:
+            InvalidValidatorSet: anything else, a wrong order included.
+        """
+        count = int.from_bytes(data[:4])
+        if len(data) < 4 or len(data) - 4 != count * MEMBER_BYTES:
+            raise InvalidValidatorSet(
+                f"validator set: expected 4 bytes and {count} times {MEMBER_BYTES}, "
+                f"got {len(data)} bytes"
+            )
+        if count > MAX_VALIDATORS:
+            raise InvalidValidatorSet(
+                f"expected 1..{MAX_VALIDATORS} validators, got {count}"
+            )
+        members = tuple(
+            _member(data[start : start + MEMBER_BYTES])
+            for start in range(4, len(data), MEMBER_BYTES)
+        )
+        found = cls.of(members)
+        if found.members != members:
+            raise InvalidValidatorSet("the members are not in canonical order")
+        return found
 
     def at(self, index: int) -> Validator:
         """The member at that index of the canonical order.
@@ -116,10 +158,7 @@ class ValidatorSet:
 
     def index_of(self, address: bytes) -> int | None:
         """The index of the member with that address, or None for an outsider."""
-        for index, member in enumerate(self.members):
-            if member.address == address:
-                return index
-        return None
+        return self._indices.get(address)
 
     def proposer(self, height: int, round_: int) -> Validator:
         """Whose turn it is to propose at that height and round."""
@@ -139,3 +178,16 @@ class ValidatorSet:
     def is_third(self, stake: int) -> bool:
         """Whether that much stake is more than a third: one honest member has part."""
         return 3 * stake > self.total_stake
+
+
+def _encoded(members: tuple[Validator, ...]) -> bytes:
+    return len(members).to_bytes(4) + b"".join(member.encode() for member in members)
+
+
+def _member(data: bytes) -> Validator:
+    keys = PUBLIC_KEY_BYTES + BEACON_KEY_BYTES
+    return Validator(
+        data[:PUBLIC_KEY_BYTES],
+        data[PUBLIC_KEY_BYTES:keys],
+        int.from_bytes(data[keys:]),
+    )

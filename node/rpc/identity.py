@@ -7,12 +7,14 @@ from typing import Any
 
 from chain.addresses import SYSTEM_CONTRACTS
 from chain.crypto import keccak
+from chain.errors import NotFound
+from chain.header import Header
 from chain.sidecar import CommitCertificate
 from consensus.validators import ValidatorSet
 from node.mempool import Mempool
 from node.rpc.dispatch import Method, Params, inline
 from node.rpc.reading import ChainReader
-from node.rpc.values import data, quantity, read_data
+from node.rpc.values import data, quantity, read_data, read_quantity
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class Identity:
     Attributes:
         client: Name and version, as web3_clientVersion shows them.
         specification: The chain specification, JSON.
+        validators: The set of the chain specification.
         validator: Our address when we validate.
         block_time: Seconds between blocks.
     """
@@ -59,7 +62,7 @@ class IdentityMethods:
             "lockstep_chainSpec": inline(self.specification),
             "lockstep_genesisHash": inline(self.genesis_hash),
             "lockstep_contracts": inline(self.contracts),
-            "lockstep_validators": inline(self.validators),
+            "lockstep_validators": inline(self.validators, 0, 1),
             "lockstep_sidecar": inline(self.sidecar, 1, 1),
             "lockstep_certificate": inline(self.certificate, 1, 1),
             "lockstep_status": inline(self.status),
@@ -114,9 +117,22 @@ class IdentityMethods:
         """lockstep_contracts: names of system contracts and their addresses."""
         return {name: data(address) for name, address in SYSTEM_CONTRACTS.items()}
 
-    def validators(self, _: Params) -> object:
-        """lockstep_validators: the validator set and its hash."""
-        members = self._identity.validators
+    def validators(self, params: Params) -> object:
+        """lockstep_validators(height): the set that votes at a height, and its hash.
+
+        Without a height: the set that votes next. Null for a height that nobody
+        votes at (0), whose voters are not known yet, or not known here.
+        """
+        if params[0] is None:
+            header: Header | None = self._reader.head()
+        else:
+            height = read_quantity(params[0], "height", bits=64)
+            header = self._reader.database.header_at(height - 1)
+        if header is None:
+            return None
+        members = self._members(header.extra_data)
+        if members is None:
+            return None
         return {
             "hash": data(members.hash),
             "totalStake": quantity(members.total_stake),
@@ -129,7 +145,16 @@ class IdentityMethods:
                 }
                 for member in members.members
             ],
+            "encoded": data(members.encode()),
         }
+
+    def _members(self, digest: bytes) -> ValidatorSet | None:
+        if digest == self._identity.validators.hash:
+            return self._identity.validators
+        try:
+            return ValidatorSet.decode(self._reader.database.validators(digest))
+        except NotFound:
+            return None
 
     def sidecar(self, params: Params) -> object:
         """lockstep_sidecar(block): what parentBeaconBlockRoot commits to."""

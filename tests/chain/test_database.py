@@ -98,3 +98,14 @@ def test_another_format_is_refused() -> None:
     store.write({b"f": FORMAT + b"0"})
     with pytest.raises(StoreCorrupt, match="format"):
         ChainDatabase(store)
+
+
+def test_validator_sets_are_kept_by_hash() -> None:
+    found = database()
+    with pytest.raises(NotFound, match="no validator set 0101"):
+        found.validators(b"\1" * 32)
+    found.put_validators({b"\1" * 32: b"one"})
+    found.commit(CHILD, RECEIPTS, {}, validators={b"\2" * 32: b"two"})
+    assert found.validators(b"\1" * 32) == b"one"
+    assert found.validators(b"\2" * 32) == b"two"
+    assert found.base() == 1

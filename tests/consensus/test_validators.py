@@ -1,10 +1,12 @@
 """Validator sets: order, hash, proposer and quorum."""
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, strategies as st
 
+from chain.crypto import sha256
 from consensus.errors import InvalidValidatorSet
 from consensus.validators import Validator, ValidatorSet
 from tests.consensus.committee import Committee, validator
@@ -29,6 +31,7 @@ def computed() -> list[dict[str, object]]:
                     }
                     for member in committee.set.members
                 ],
+                "encoded": "0x" + committee.set.encode().hex(),
                 "hash": "0x" + committee.set.hash.hex(),
                 "proposers": [
                     committee.set.members.index(committee.set.proposer(height, 0))
@@ -126,3 +129,38 @@ def test_everybody_but_a_third_is_a_quorum(stakes: list[int], height: int) -> No
     assert chosen.is_quorum(total)
     assert chosen.is_quorum(2 * total // 3 + 1)
     assert not chosen.is_quorum(2 * total // 3)
+
+
+def test_encoding_is_what_is_hashed_and_comes_back() -> None:
+    for stakes in STAKES:
+        found = Committee(*stakes).set
+        assert found.hash == sha256(b"lockstep/validators" + found.encode())
+        assert ValidatorSet.decode(found.encode()) == found
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda data: data[:-1], "got 435 bytes"),
+        (lambda data: data + b"\0", "got 437 bytes"),
+        (lambda _: b"\0\0\1", "got 3 bytes"),
+        (lambda _: bytes(4), "got 0"),
+        (lambda data: data[:4] + data[148:] + data[4:148], "canonical order"),
+        (lambda data: data[:4] + data[4:148] * 3, "share a key"),
+        (lambda data: data[:116] + bytes(32) + data[148:], "stake"),
+        (lambda _: (1025).to_bytes(4) + bytes(1025 * 144), "got 1025"),
+    ],
+    ids=["cut", "longer", "tiny", "empty", "order", "twice", "no stake", "many"],
+)
+def test_other_bytes_are_no_set(spoil: Callable[[bytes], bytes], message: str) -> None:
+    with pytest.raises(InvalidValidatorSet, match=message):
+        ValidatorSet.decode(spoil(Committee(3, 2, 1).set.encode()))
+
+
+@given(st.binary(max_size=600))
+def test_a_set_has_one_encoding(data: bytes) -> None:
+    try:
+        found = ValidatorSet.decode(data)
+    except InvalidValidatorSet:
+        return
+    assert found.encode() == data

@@ -10,6 +10,7 @@ from web3.exceptions import Web3RPCError
 from chain import rlp
 from chain.crypto import keccak
 from chain.header import Header
+from consensus.validators import ValidatorSet
 from tests.node.conftest import RunningNode
 from tests.node.tiny import (
     ALICE,
@@ -20,6 +21,7 @@ from tests.node.tiny import (
     ETHER,
     KEY,
     LOGGER,
+    VALIDATORS,
     address,
     transfer,
 )
@@ -386,6 +388,17 @@ def test_own_namespace(running: RunningNode) -> None:
     assert parent["signatures"][0]["validator"] == hexed(KEY.address)
     validators = running.call("lockstep_validators")
     assert validators["hash"] == head["extraData"]
+    encoded = bytes.fromhex(validators["encoded"][2:])
+    assert ValidatorSet.decode(encoded) == VALIDATORS
+    assert running.call("lockstep_validators", "0x1") == validators
+    assert (
+        running.call("lockstep_validators", hex(int(head["number"], 16) + 1))
+        == validators
+    )
+    assert running.call("lockstep_validators", "0x0") is None
+    assert running.call("lockstep_validators", "0xffff") is None
+    error = running.error("lockstep_validators", "latest")
+    assert error["message"].startswith("height: invalid hex quantity")
 
 
 def test_web3_py_works_unmodified(running: RunningNode) -> None:
