@@ -1,6 +1,11 @@
 """Token buckets. Pure: the time is an argument, in seconds."""
 
+from typing import Final
+
 from node.p2p.interface import Channel
+
+# Less is no wait: too small a step may not move a clock at all.
+_INSTANT: Final = 1e-6
 
 
 class TokenBucket:
@@ -22,13 +27,13 @@ class TokenBucket:
         elapsed = max(0.0, now - self._when)
         self._balance = min(self._capacity, self._balance + elapsed * self._rate)
         self._when = now
-        return max(0.0, -self._balance / self._rate)
+        return self._debt()
 
     def charge(self, amount: float, now: float) -> float:
         """Take `amount`; seconds to wait before the next is taken."""
         self.wait(now)
         self._balance -= amount
-        return max(0.0, -self._balance / self._rate)
+        return self._debt()
 
     def take(self, amount: float, now: float) -> bool:
         """Take `amount` if it is there; tell whether."""
@@ -37,6 +42,10 @@ class TokenBucket:
             return False
         self._balance -= amount
         return True
+
+    def _debt(self) -> float:
+        seconds = -self._balance / self._rate
+        return seconds if seconds > _INSTANT else 0.0
 
 
 class Meter:

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import trio
@@ -140,7 +141,7 @@ def make_switch(
     internet: Internet,
     number: int,
     *reactors: Reactor,
-    wall: Callable[[], float] = trio.current_time,
+    book_file: Path | None = None,
     **settings: object,
 ) -> Switch:
     rng = random.Random(number)  # noqa: S311 - repeatable
@@ -149,10 +150,11 @@ def make_switch(
         NETWORK,
         Settings(listen=":26656", software=f"test/{number}", **settings),  # type: ignore[arg-type]
         reactors or (Recorder(),),
+        book_file=book_file,
         surroundings=Surroundings(
             transport=MemoryTransport(internet, ip_of(number)),
             rng=rng,
-            wall=wall,
+            wall=trio.current_time,
             entropy=rng.randbytes,
         ),
     )
