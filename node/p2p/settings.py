@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-from node.p2p.address import PeerAddress
+from node.errors import ConfigError
+from node.p2p.address import PeerAddress, parse_endpoint
+from node.p2p.errors import P2PError
+from node.p2p.hello import Hello
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +79,16 @@ class Settings:
     accepts_per_second: float = 5.0
     public_only: bool = False
     timing: Timing = Timing()
+
+    def __post_init__(self) -> None:
+        """Refuse what peers would refuse.
+
+        Raises:
+            ConfigError: `listen`, `advertise` or `software` is malformed.
+        """
+        try:
+            if self.listen is not None:
+                parse_endpoint(self.listen)
+            Hello.decode(Hello(self.software, self.advertise, frozenset()).encode())
+        except P2PError as error:
+            raise ConfigError(f"peers: {error}") from error

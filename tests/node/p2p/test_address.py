@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from node.errors import KeyFileError
+from node.errors import ConfigError, KeyFileError
 from node.p2p.address import PeerAddress, parse_endpoint
 from node.p2p.errors import AddressError
 from node.p2p.identity import KEY_FILE, NodeKey, load_node_key
 from node.p2p.interface import Channel
+from node.p2p.settings import Settings
 
 ID = "00112233445566778899aabbccddeeff00112233"
 
@@ -120,3 +121,20 @@ def test_impossible_channel_is_refused(change: dict[str, float]) -> None:
     Channel(name="votes", **good)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="votes"):
         Channel(name="votes", **good | change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("listen", "nowhere"),
+        ("listen", "127.0.0.1:99999"),
+        ("advertise", "node.example.org"),
+        ("advertise", "node.example.org:0"),
+        ("software", "x" * 65),
+        ("software", "\u00e9"),
+    ],
+)
+def test_settings_that_peers_would_refuse_are_refused(setting: str, value: str) -> None:
+    Settings(listen=None, advertise="node.example.org:26656", software="x" * 64)
+    with pytest.raises(ConfigError, match="peers: "):
+        Settings(**{setting: value})  # type: ignore[arg-type]
