@@ -5,7 +5,16 @@ import sys
 
 from benchmarks.harness import report
 
-PARTS = ("training", "zoo", "memory", "adjudication", "executor", "dispute", "hashing", "p2p")
+PARTS = (
+    "training",
+    "zoo",
+    "memory",
+    "adjudication",
+    "executor",
+    "dispute",
+    "hashing",
+    "p2p",
+)
 
 
 def main() -> None:

@@ -138,7 +138,8 @@ class Connection:
         try:
             await task()
         except GarbageError as error:
-            self.close(PeerFaultError(str(error)))
+            # Whoever is on the path can do that; the peer need not be at fault.
+            self.close(PeerLostError(str(error)))
         except (PeerFaultError, PeerLostError) as error:
             self.close(error)
 
