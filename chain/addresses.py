@@ -23,6 +23,7 @@ DEMANDS: Final = _system_contract(7)
 VALIDATORS: Final = _system_contract(8)
 
 ML_VERIFIER: Final = (0x4D4C).to_bytes(20, "big")
+BLS_POSSESSION: Final = (0x504F50).to_bytes(20, "big")
 P256VERIFY: Final = (0x100).to_bytes(20, "big")
 
 # The caller of every block-start system call (EIP-4788).
@@ -38,4 +39,5 @@ SYSTEM_CONTRACTS: Final = {
     "Verification": VERIFICATION,
     "Evidence": EVIDENCE,
     "Demands": DEMANDS,
+    "Validators": VALIDATORS,
 }

@@ -23,7 +23,9 @@ SECP256K1_ORDER: Final = (
 SECP256K1_HALF_ORDER: Final = SECP256K1_ORDER // 2
 
 _BLS_DST: Final = b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_"
+_BLS_POSSESSION_DST: Final = b"BLS_POP_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_"
 _BLS_REVEAL: Final = b"lockstep/reveal"
+_CONSENT: Final = b"lockstep/validator/v1"
 _G1: Final = G1Point()
 
 
@@ -104,14 +106,41 @@ def reveal_message(genesis_hash: bytes, height: int) -> bytes:
     return _BLS_REVEAL + genesis_hash + height.to_bytes(8, "big")
 
 
+def consent_digest(genesis_hash: bytes, operator: bytes, beacon_key: bytes) -> bytes:
+    """What a consensus key signs so that `operator`, an address, may register it."""
+    return sha256(_CONSENT + genesis_hash + operator + beacon_key)
+
+
 def bls_sign(message: bytes, secret: int) -> bytes:
     """The 96-byte BLS signature of `message`: unique for a key and a message."""
-    hashed = G2Point.hash_to_curve(message, _BLS_DST)
-    return (hashed * Scalar(secret)).to_compressed_bytes()
+    return _bls_sign(message, secret, _BLS_DST)
 
 
 def bls_verify(message: bytes, signature: bytes, public: bytes) -> bool:
     """Whether the 96-byte `signature` over `message` is by the 48-byte `public`."""
+    return _bls_verify(message, signature, public, _BLS_DST)
+
+
+def bls_prove_possession(secret: int) -> bytes:
+    """The 96-byte proof that somebody has the secret of a BLS public key.
+
+    It signs the public key under a tag of its own (PopProve of the BLS signature
+    draft), so that no other signature can stand for it.
+    """
+    return _bls_sign(bls_public_key(secret), secret, _BLS_POSSESSION_DST)
+
+
+def bls_verify_possession(public: bytes, proof: bytes) -> bool:
+    """Whether `proof` is the proof of possession of the 48-byte key `public`."""
+    return _bls_verify(public, proof, public, _BLS_POSSESSION_DST)
+
+
+def _bls_sign(message: bytes, secret: int, tag: bytes) -> bytes:
+    hashed = G2Point.hash_to_curve(message, tag)
+    return (hashed * Scalar(secret)).to_compressed_bytes()
+
+
+def _bls_verify(message: bytes, signature: bytes, public: bytes, tag: bytes) -> bool:
     if len(signature) != 96 or len(public) != 48:
         return False
     try:
@@ -127,5 +156,5 @@ def bls_verify(message: bytes, signature: bytes, public: bytes) -> bool:
         or point.to_compressed_bytes() != signature
     ):
         return False
-    hashed = G2Point.hash_to_curve(message, _BLS_DST)
+    hashed = G2Point.hash_to_curve(message, tag)
     return GT.pairing_check([key, -_G1], [hashed, point])

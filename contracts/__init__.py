@@ -36,6 +36,7 @@ NAMES: Final = (
     "Verification",
     "Evidence",
     "Demands",
+    "Validators",
 )
 
 

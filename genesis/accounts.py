@@ -11,8 +11,11 @@ from typing import Final
 from eth_account.hdaccount import key_from_seed, seed_from_mnemonic
 
 from chain.crypto import address_of, bls_public_key, public_key, sha256
+from genesis.spec import ValidatorEntry
 
 MNEMONIC: Final = "test test test test test test test test test test test junk"
+
+VALIDATOR_STAKE: Final = 1_000 * 10**18
 
 _BEACON_DOMAIN: Final = b"lockstep/devnet beacon key"
 # Below the order of BLS12-381's scalar field, and never zero.
@@ -48,6 +51,11 @@ class ValidatorAccount:
     beacon_secret: int
     beacon_key: bytes
 
+    @property
+    def address(self) -> bytes:
+        """What consensus calls it, 20 bytes."""
+        return address_of(self.public_key)
+
 
 @cache
 def _seed() -> bytes:
@@ -70,4 +78,22 @@ def validator(index: int) -> ValidatorAccount:
         public_key=public_key(secret),
         beacon_secret=beacon_secret,
         beacon_key=bls_public_key(beacon_secret),
+    )
+
+
+def validator_entries(
+    count: int, stake: int = VALIDATOR_STAKE
+) -> tuple[ValidatorEntry, ...]:
+    """Genesis entries of the first `count` devnet validators, with equal stakes.
+
+    Account i operates validator i.
+    """
+    return tuple(
+        ValidatorEntry.of(
+            validator(index).public_key,
+            validator(index).beacon_key,
+            stake,
+            account(index).address,
+        )
+        for index in range(count)
     )

@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from eth_abi.abi import encode
+
 from chain import addresses
 from chain.block import Block
+from chain.crypto import keccak
 from chain.database import ChainDatabase
 from chain.header import EMPTY_TRIE_ROOT, Header
 from chain.sidecar import Sidecar
@@ -22,13 +25,20 @@ from runtime.machine import BlockContext, Call
 from runtime.precompile_table import precompiles
 from runtime.rules import BLOCK_GAS_LIMIT
 from runtime.steps import StepMeter
-from runtime.system import BEACON_ROOTS_CODE, HISTORY_STORAGE_CODE
+from runtime.system import (
+    BEACON_ROOTS_CODE,
+    HISTORY_STORAGE_CODE,
+    revert_reason,
+)
 from runtime.world import World
 
 _CONSTRUCTOR_GAS: Final = 1 << 28
 _CONSTRUCTOR_STEPS: Final = 10_000_000
 # Solidity and Vyper call only accounts with code; this one is INVALID, never run.
 _PRECOMPILE_CODE: Final = b"\xfe"
+
+PLACE: Final = keccak(b"place(address,bytes,bytes,uint256)")[:4]
+_PLACE_TYPES: Final = ("address", "bytes", "bytes", "uint256")
 
 # Constructor parameters that are addresses, by name.
 ADDRESS_PARAMETERS: Final[Mapping[str, bytes]] = {
@@ -39,8 +49,10 @@ ADDRESS_PARAMETERS: Final[Mapping[str, bytes]] = {
     "verification": addresses.VERIFICATION,
     "evidence": addresses.EVIDENCE,
     "demands": addresses.DEMANDS,
+    "validators": addresses.VALIDATORS,
     "ml_verifier": addresses.ML_VERIFIER,
     "p256verify": addresses.P256VERIFY,
+    "bls_possession": addresses.BLS_POSSESSION,
 }
 
 
@@ -75,6 +87,8 @@ def build(spec: ChainSpec) -> Genesis:
     _check_parameters(spec, artifacts)
     for each in artifacts:
         _construct(world, context, spec, each)
+    if spec.elects:
+        _place_validators(world, context, spec)
     state_root, writes = world.commit()
     sidecar = Sidecar()
     header = Header(
@@ -151,7 +165,7 @@ def _place(world: World, address: bytes, code: bytes) -> None:
 
 def _check_parameters(spec: ChainSpec, artifacts: list[Artifact]) -> None:
     wanted = {name for each in artifacts for name, _ in each.parameters}
-    values = wanted - ADDRESS_PARAMETERS.keys()
+    values = wanted - ADDRESS_PARAMETERS.keys() - spec.consensus.parameters.keys()
     given = spec.parameters.keys()
     if missing := values - given:
         raise SpecError(f"{spec.name}: parameters: missing {sorted(missing)}")
@@ -162,26 +176,46 @@ def _check_parameters(spec: ChainSpec, artifacts: list[Artifact]) -> None:
 def _construct(
     world: World, context: BlockContext, spec: ChainSpec, contract: Artifact
 ) -> None:
-    known: dict[str, int | bytes] = {**ADDRESS_PARAMETERS, **spec.parameters}
+    known: dict[str, int | bytes] = {
+        **ADDRESS_PARAMETERS,
+        **spec.consensus.parameters,
+        **spec.parameters,
+    }
     initcode = contract.deployment(
         {name: known[name] for name, _ in contract.parameters}
     )
-    world.begin()
-    result = execute(
-        world,
-        context,
-        StepMeter(_CONSTRUCTOR_STEPS),
-        Call(
+    call = Call(
+        origin=addresses.SYSTEM,
+        gas_price=0,
+        to=addresses.SYSTEM_CONTRACTS[contract.name],
+        gas=_CONSTRUCTOR_GAS,
+        code=initcode,
+        is_create=True,
+    )
+    _run(world, context, call, f"{spec.name}: the constructor of {contract.name}")
+
+
+def _place_validators(world: World, context: BlockContext, spec: ChainSpec) -> None:
+    """Give the contract the stakes of the specification, and its validators."""
+    stakes = sum(entry.stake for entry in spec.validators)
+    world.set_balance(
+        addresses.VALIDATORS, world.balance(addresses.VALIDATORS) + stakes
+    )
+    for index, entry in enumerate(spec.validators):
+        arguments = (entry.operator_address, entry.public_key, entry.beacon_key)
+        call = Call(
             origin=addresses.SYSTEM,
             gas_price=0,
-            to=addresses.SYSTEM_CONTRACTS[contract.name],
+            to=addresses.VALIDATORS,
             gas=_CONSTRUCTOR_GAS,
-            code=initcode,
-            is_create=True,
-        ),
-    )
-    if not result.succeeded:
-        raise SpecError(
-            f"{spec.name}: the constructor of {contract.name} failed: {result.error} "
-            f"{result.output.hex()}"
+            data=PLACE + encode(_PLACE_TYPES, (*arguments, entry.stake)),
         )
+        _run(world, context, call, f"{spec.name}: validators.{index}")
+
+
+def _run(world: World, context: BlockContext, call: Call, what: str) -> None:
+    world.begin()
+    result = execute(world, context, StepMeter(_CONSTRUCTOR_STEPS), call)
+    if not result.succeeded:
+        reason = revert_reason(result.output) or result.output.hex()
+        raise SpecError(f"{what} failed: {result.error} {reason}")

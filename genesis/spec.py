@@ -11,20 +11,26 @@
   "contracts": ["Clock", "Staking", "..."],
   "parameters": {"challenge_window": 20, "...": 0},
   "alloc": {"0x...20 bytes": "10000000000000000000000"},
+  "consensus": {"epoch_blocks": 100, "evidence_age_blocks": 1000},
   "validators": [
-    {"public_key": "0x...64 bytes", "beacon_key": "0x...48 bytes", "stake": "1000"}
+    {"public_key": "0x...64 bytes", "beacon_key": "0x...48 bytes",
+     "stake": "1000000000000000000", "operator": "0x...20 bytes"}
   ]
 }
 ```
 
 Amounts are decimal strings of wei, since JSON's numbers lose digits in other
 languages. `parameters` are the constructor parameters of all contracts, by name;
-addresses among them are filled in. Unknown keys, unused parameters and keys that
+addresses among them are filled in, and so is what the consensus section says. A
+validator's operator is the account that moves its stake; without one it is the address
+of the public key. Stakes are money besides `alloc`. Forks are named in the order of
+their heights; a fork that this program does not know is no error until its height.
+Unknown keys, unused parameters and keys that
 occur twice are errors: a specification that is misread forks the chain.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -40,6 +46,7 @@ from pydantic import (
 )
 
 from chain.addresses import SYSTEM_CONTRACTS
+from chain.crypto import address_of
 from consensus.errors import InvalidValidatorSet
 from consensus.validators import Validator, ValidatorSet
 from runtime.rules import FORKS, INITIAL_BASE_FEE, ForkSchedule, Rules
@@ -90,13 +97,63 @@ _STRICT: Final = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class ValidatorEntry(BaseModel):
-    """A validator at genesis."""
+    """A validator at genesis.
+
+    Attributes:
+        operator: The account that moves its stake; None leaves it to the key itself.
+    """
 
     model_config = _STRICT
 
     public_key: Annotated[bytes, _hex(64)]
     beacon_key: Annotated[bytes, _hex(48)]
     stake: Amount
+    operator: Address | None = None
+
+    @classmethod
+    def of(
+        cls,
+        public_key: bytes,
+        beacon_key: bytes,
+        stake: int,
+        operator: bytes | None = None,
+    ) -> "ValidatorEntry":
+        """An entry from values as they are, not as JSON writes them."""
+        return cls.model_construct(
+            public_key=public_key,
+            beacon_key=beacon_key,
+            stake=stake,
+            operator=operator,
+        )
+
+    @property
+    def operator_address(self) -> bytes:
+        """The account that moves its stake."""
+        if self.operator is None:
+            return address_of(self.public_key)
+        return self.operator
+
+
+class Consensus(BaseModel):
+    """What validators and the staking contract must agree on.
+
+    Attributes:
+        epoch_blocks: The set of validators may change at the multiples of this height.
+        evidence_age_blocks: How many blocks back evidence may reach.
+    """
+
+    model_config = _STRICT
+
+    epoch_blocks: Annotated[int, Field(ge=1, lt=1 << 32)]
+    evidence_age_blocks: Annotated[int, Field(ge=1, lt=1 << 32)]
+
+    @property
+    def parameters(self) -> Mapping[str, int]:
+        """These values as constructor parameters."""
+        return {
+            "epoch_blocks": self.epoch_blocks,
+            "evidence_age_blocks": self.evidence_age_blocks,
+        }
 
 
 def _known_contracts(names: list[str]) -> list[str]:
@@ -110,14 +167,18 @@ def _known_contracts(names: list[str]) -> list[str]:
     return names
 
 
-def _known_forks(forks: dict[str, int]) -> dict[str, int]:
+def _ordered_forks(forks: dict[str, int]) -> dict[str, int]:
     heights = list(forks.values())
-    if list(forks) != list(FORKS[: len(forks)]) or heights[:1] != [0]:
+    if heights[:1] != [0] or heights != sorted(set(heights)):
         raise ValueError(
-            f"expected forks in the order {', '.join(FORKS)}, the first at height 0"
+            f"expected forks at ascending heights, the first at height 0, got {heights}"
         )
-    if heights != sorted(set(heights)):
-        raise ValueError(f"fork heights must ascend, got {heights}")
+    known = [name for name in forks if name in FORKS]
+    if known != list(FORKS[: len(known)]) or next(iter(forks)) not in FORKS:
+        raise ValueError(
+            f"expected the forks that this program knows in the order "
+            f"{', '.join(FORKS)}, one of them at height 0, got {', '.join(forks)}"
+        )
     return forks
 
 
@@ -138,16 +199,18 @@ class ChainSpec(BaseModel):
     genesis_time: Annotated[int, Field(ge=0, lt=1 << 63)]
     mix_hash: Hash
     base_fee: Amount = INITIAL_BASE_FEE
-    forks: Annotated[dict[str, int], AfterValidator(_known_forks)]
+    forks: Annotated[dict[str, int], AfterValidator(_ordered_forks)]
     contracts: Annotated[list[str], AfterValidator(_known_contracts)]
     parameters: Annotated[dict[str, int], AfterValidator(_bounded)]
     alloc: dict[Address, Amount]
+    consensus: Consensus
     validators: Annotated[list[ValidatorEntry], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _supply_fits(self) -> "ChainSpec":
-        if sum(self.alloc.values()) >> 256:
-            raise ValueError("the allocations sum to more than 2**256 - 1 wei")
+        stakes = sum(entry.stake for entry in self.validators)
+        if sum(self.alloc.values()) + stakes >> 256:
+            raise ValueError("allocations and stakes sum to more than 2**256 - 1 wei")
         return self
 
     @classmethod
@@ -196,13 +259,18 @@ class ChainSpec(BaseModel):
 
     @property
     def rules(self) -> ForkSchedule:
-        """Execution rules by height."""
-        return ForkSchedule(
-            tuple(
-                (height, Rules(chain_id=self.chain_id, fork=fork))
-                for fork, height in self.forks.items()
-            )
-        )
+        """Execution rules by height, up to the first fork that is not known."""
+        known: list[tuple[int, Rules]] = []
+        for fork, height in self.forks.items():
+            if fork not in FORKS:
+                return ForkSchedule(tuple(known), (height, fork))
+            known.append((height, Rules(chain_id=self.chain_id, fork=fork)))
+        return ForkSchedule(tuple(known))
+
+    @property
+    def elects(self) -> bool:
+        """Whether a staking contract chooses the validators, epoch by epoch."""
+        return "Validators" in self.contracts
 
     @property
     def validator_set(self) -> ValidatorSet:
@@ -229,6 +297,18 @@ class ChainSpec(BaseModel):
         if unknown:
             raise SpecError(f"{self.name}: no parameters {sorted(unknown)}")
         return self.model_copy(update={"parameters": {**self.parameters, **values}})
+
+    def with_validators(self, entries: Iterable[ValidatorEntry]) -> "ChainSpec":
+        """A copy with other validators at genesis.
+
+        `genesis.accounts.validator_entries` makes some for test networks.
+
+        Raises:
+            SpecError: Two share a key, or there are none.
+        """
+        changed = self.model_copy(update={"validators": list(entries)})
+        _ = changed.validator_set
+        return changed
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:

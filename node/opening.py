@@ -8,7 +8,7 @@ from typing import Any
 from chain.database import ChainDatabase
 from chain.errors import ChainError
 from chain.store import Store
-from genesis import ChainSpec, SpecError, open_chain
+from genesis import ChainSpec, SpecError, ValidatorEntry, open_chain
 from node.config import NodeConfig
 from node.datadir import DataDirectory, ValidatorKey
 from node.engine import Validator
@@ -35,16 +35,21 @@ def encode_spec(spec: ChainSpec) -> bytes:
         "alloc": {
             "0x" + address.hex(): str(amount) for address, amount in spec.alloc.items()
         },
-        "validators": [
-            {
-                "public_key": "0x" + each.public_key.hex(),
-                "beacon_key": "0x" + each.beacon_key.hex(),
-                "stake": str(each.stake),
-            }
-            for each in spec.validators
-        ],
+        "consensus": dict(spec.consensus.parameters),
+        "validators": [_encode_validator(each) for each in spec.validators],
     }
     return json.dumps(document, indent=1).encode() + b"\n"
+
+
+def _encode_validator(entry: ValidatorEntry) -> dict[str, str]:
+    fields = {
+        "public_key": "0x" + entry.public_key.hex(),
+        "beacon_key": "0x" + entry.beacon_key.hex(),
+        "stake": str(entry.stake),
+    }
+    if entry.operator is not None:
+        fields["operator"] = "0x" + entry.operator.hex()
+    return fields
 
 
 def initialise(

@@ -1,5 +1,7 @@
 """Errors of execution. Who is at fault is in the name."""
 
+from collections.abc import Sequence
+
 
 class RuntimeFailure(Exception):
     """Root of every error raised by `runtime`."""
@@ -59,6 +61,26 @@ class ExecutionReverted(CallFailed):
     def __init__(self, message: str, output: bytes) -> None:
         super().__init__(message)
         self.output = output
+
+
+class UnknownFork(RuntimeFailure):
+    """A block lies behind a fork whose rules this program does not know.
+
+    Attributes:
+        fork: Its name.
+        fork_height: Of the first block under its rules.
+    """
+
+    def __init__(
+        self, fork: tuple[int, str], height: int, known: Sequence[str]
+    ) -> None:
+        self.fork_height, self.fork = fork
+        super().__init__(
+            f"block {height} needs the fork {self.fork!r}, in force from height "
+            f"{self.fork_height}; this program knows {', '.join(known)} and stops after"
+            f" block {self.fork_height - 1}. Install a release that knows it; the data "
+            "directory can stay"
+        )
 
 
 class BackendMissing(RuntimeFailure):

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, NoReturn
 
-from chain.addresses import ML_VERIFIER, P256VERIFY
+from chain.addresses import BLS_POSSESSION, ML_VERIFIER, P256VERIFY
 from runtime.errors import PrecompileFailure
 from runtime.ml_precompile import ml_precompile
-from runtime.precompiles import bls12_381, bn254, classic
+from runtime.precompiles import bls12_381, bls_possession, bn254, classic
 from runtime.precompiles.blake2 import BLAKE2F
 from runtime.precompiles.interface import Precompile
 from runtime.precompiles.p256 import VERIFY
@@ -50,7 +50,12 @@ _LAUNCH: Final = {
 
 _BY_FORK: Final[dict[str, Mapping[bytes, Precompile]]] = {
     LAUNCH: MappingProxyType(
-        {**_LAUNCH, P256VERIFY: VERIFY, ML_VERIFIER: ml_precompile()}
+        {
+            **_LAUNCH,
+            P256VERIFY: VERIFY,
+            ML_VERIFIER: ml_precompile(),
+            BLS_POSSESSION: bls_possession.VERIFY,
+        }
     ),
 }
 

@@ -1,9 +1,11 @@
 """Rules of execution, chosen by height.
 
 Rules never change in place: a fork adds an entry to the schedule, and a node replays
-every height under the rules of its time. There is one fork today, `launch`: Prague,
-with P256VERIFY (EIP-7951) and the ML verifier among the precompiles, the transaction
-gas cap of EIP-7825, and a second limit that counts interpreter steps.
+every height under the rules of its time. A schedule may name forks that this program
+does not know; from there on it knows no rules. There is one fork today, `launch`:
+Prague, with P256VERIFY (EIP-7951), the ML verifier and proofs of possession among the
+precompiles, the transaction gas cap of EIP-7825, and a second limit that counts
+interpreter steps.
 
 Gas prices what a node in C pays. This node interprets in Python, where a BN pairing
 costs a thousand times an addition's share of gas, so a block is also bounded in
@@ -13,6 +15,8 @@ costs a thousand times an addition's share of gas, so a block is also bounded in
 from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Final
+
+from runtime.errors import UnknownFork
 
 LAUNCH: Final = "launch"
 FORKS: Final = (LAUNCH,)
@@ -67,13 +71,18 @@ class ForkSchedule:
 
     Attributes:
         forks: (first height, rules), ascending, the first at height 0.
+        unknown: First height and name of the first fork, above all of these, that this
+            program does not know.
     """
 
     forks: tuple[tuple[int, Rules], ...]
+    unknown: tuple[int, str] | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError when the heights do not ascend from 0."""
         heights = [height for height, _ in self.forks]
+        if self.unknown is not None:
+            heights.append(self.unknown[0])
         if not heights or heights[0] != 0 or heights != sorted(set(heights)):
             raise ValueError(
                 f"fork heights must ascend from 0 without repetition, got {heights}"
@@ -84,8 +93,18 @@ class ForkSchedule:
         """The same rules for ever."""
         return cls(((0, rules),))
 
+    def supports(self, height: int) -> bool:
+        """Whether this program knows the rules of the block at `height`."""
+        return self.unknown is None or height < self.unknown[0]
+
     def at(self, height: int) -> Rules:
-        """The rules of the block at `height`."""
+        """The rules of the block at `height`.
+
+        Raises:
+            UnknownFork: This program does not know them.
+        """
+        if self.unknown is not None and height >= self.unknown[0]:
+            raise UnknownFork(self.unknown, height, FORKS)
         index = bisect_right(self.forks, height, key=lambda fork: fork[0])
         return self.forks[index - 1][1]
 

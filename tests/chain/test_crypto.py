@@ -69,3 +69,21 @@ def test_only_one_encoding_of_a_reveal_counts() -> None:
     flipped = bytes((signature[0] ^ 0x20,)) + signature[1:]
     assert not crypto.bls_verify(b"m", flipped, public)
     assert not crypto.bls_verify(b"m", b"\xff" * 96, b"\xff" * 48)
+
+
+def test_possession_is_proved_under_a_tag_of_its_own() -> None:
+    key, proof = crypto.bls_public_key(77), crypto.bls_prove_possession(77)
+    assert crypto.bls_verify_possession(key, proof)
+    assert not crypto.bls_verify_possession(crypto.bls_public_key(78), proof)
+    assert not crypto.bls_verify(key, proof, key)
+    assert not crypto.bls_verify_possession(key, crypto.bls_sign(key, 77))
+
+
+def test_a_consent_names_chain_operator_and_beacon_key() -> None:
+    said = [
+        crypto.consent_digest(chain * 32, operator * 20, key * 48)
+        for chain in (b"\1", b"\2")
+        for operator in (b"\1", b"\2")
+        for key in (b"\1", b"\2")
+    ]
+    assert len(set(said)) == 8

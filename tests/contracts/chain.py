@@ -25,6 +25,7 @@ from runtime.ml_precompile import Judge, ml_precompile
 from runtime.precompile_table import precompiles
 from runtime.rules import Rules
 from runtime.steps import OutOfSteps, StepMeter
+from runtime.system import SYSTEM_CALL_GAS
 from runtime.transition import calldata_tokens
 from runtime.world import World
 from tests.contracts.toy import ToyJudge
@@ -54,7 +55,20 @@ PARAMETERS: Final[Mapping[str, Argument]] = {
     "bond_gas_price": 10**9,
     "opening_gas": 3_000_000,
     "answer_gas": 1_500_000,
+    "bls_possession": addresses.BLS_POSSESSION,
+    "epoch_blocks": 10,
+    "evidence_age_blocks": 20,
+    "unbonding_blocks": 31,
+    "minimum_validator_stake": TOKEN,
+    "max_validators": 3,
+    "max_missed_percent": 50,
+    "jail_blocks": 15,
+    "slash_percent": 10,
 }
+
+
+# A validator's operator, public key, beacon key and stake.
+Placed = tuple[bytes, bytes, bytes, int]
 
 
 class Reverted(Exception):
@@ -93,6 +107,11 @@ class Receipt:
         """Fields of the only event of this name."""
         (found,) = [e.fields for e in self.events if e.name == name]
         return found
+
+
+def mix_of(number: int) -> bytes:
+    """The beacon's value in a block."""
+    return keccak(b"mix" + number.to_bytes(8, "big"))
 
 
 def account(name: str) -> bytes:
@@ -203,7 +222,7 @@ def _context(number: int, judge: Judge) -> BlockContext:
         coinbase=addresses.ZERO,
         gas_limit=30_000_000,
         base_fee=0,
-        mix_hash=bytes(32),
+        mix_hash=mix_of(number),
         block_hash=lambda _: None,
         precompiles=table,
     )
@@ -214,10 +233,17 @@ class Chain:
 
     Args:
         judge: What stands behind the precompile.
+        placed: Validators at genesis: operator, public key, beacon key, stake.
         parameters: Constructor parameters that differ from `PARAMETERS`.
     """
 
-    def __init__(self, judge: Judge | None = None, **parameters: Argument) -> None:
+    def __init__(
+        self,
+        judge: Judge | None = None,
+        *,
+        placed: Sequence[Placed] = (),
+        **parameters: Argument,
+    ) -> None:
         given = {**PARAMETERS, **parameters}
         store, root = _deployed(tuple(sorted(given.items(), key=lambda item: item[0])))
         self.parameters = given
@@ -225,7 +251,11 @@ class Chain:
         self._judge = judge or ToyJudge()
         self._number = 0
         self._holders = {*addresses.SYSTEM_CONTRACTS.values(), addresses.ZERO}
-        self._supply = 0
+        self._supply = sum(each[3] for each in placed)
+        self._world.set_balance(addresses.VALIDATORS, self._supply)
+        self._context = _context(0, self._judge)
+        for each in placed:
+            self.system("Validators", "place", *each)
         self.mine()
 
     def fund(self, name: str, amount: int = 10_000 * TOKEN) -> bytes:
@@ -250,16 +280,31 @@ class Chain:
         """The Clock's ticks."""
         return cast("int", self.call("Clock", "now"))
 
+    @property
+    def number(self) -> int:
+        """Height of the present block."""
+        return self._number
+
+    def system(
+        self, contract: str, function: str, *arguments: object
+    ) -> tuple[int, int]:
+        """Make a system call; its gas beyond a transaction's, and its steps."""
+        data = encode_call(contract, function, *arguments)
+        to = addresses.SYSTEM_CONTRACTS[contract]
+        _, gas, steps = self._run(addresses.SYSTEM, to, data, limit=SYSTEM_CALL_GAS)
+        return gas - 21_000 - 4 * calldata_tokens(data), steps
+
+    def skip(self, blocks: int) -> None:
+        """Begin a block so many after this one, as if none lay between."""
+        self._number += blocks - 1
+        self.mine()
+
     def mine(self, blocks: int = 1, *, ticks: bool = True) -> None:
         """Begin new blocks; without `ticks`, after parents that were full."""
         for _ in range(blocks):
             self._number += 1
             self._context = _context(self._number, self._judge)
-            self._run(
-                addresses.SYSTEM,
-                addresses.CLOCK,
-                encode_call("Clock", "tick", ticks, GENESIS_HASH),
-            )
+            self.system("Clock", "tick", ticks, GENESIS_HASH)
 
     def send(
         self,
@@ -319,6 +364,7 @@ class Chain:
         *,
         value: int = 0,
         keep: bool = True,
+        limit: int = GAS_LIMIT,
     ) -> tuple[bytes, int, int]:
         self._world.begin()
         mark = self._world.mark()
@@ -329,7 +375,7 @@ class Chain:
             origin=sender,
             gas_price=0,
             to=to,
-            gas=GAS_LIMIT - intrinsic,
+            gas=limit - intrinsic,
             value=value,
             data=data,
         )
@@ -345,7 +391,7 @@ class Chain:
         self.check_conservation()
         if not result.succeeded:
             raise Reverted(_reason(result.output, result.error))
-        used = GAS_LIMIT - result.gas_left
+        used = limit - result.gas_left
         used -= min(self._world.refund, used // 5)
         return (
             result.output,

@@ -188,6 +188,7 @@ def stage(roots: Sequence[bytes]) -> tuple[Stage, int]:
     """A devnet and its supply."""
     chain = DevChain()
     supply = sum(chain.balance(a.address) for a in chain.accounts)
+    supply += chain.balance(addresses.VALIDATORS)
     return Stage(chain, roots), supply
 
 

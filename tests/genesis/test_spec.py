@@ -5,7 +5,8 @@ import pytest
 
 from chain.addresses import CLOCK, ML_VERIFIER
 from genesis import ChainSpec, SpecError
-from genesis.accounts import account, validator
+from genesis.accounts import account, validator, validator_entries
+from runtime.errors import UnknownFork
 
 DEVNET = json.loads((Path("genesis") / "specs" / "devnet.json").read_text())
 
@@ -77,7 +78,17 @@ ADDRESS = "0x" + "11" * 20
         (changed(alloc={"0x11": "1"}), "alloc.*20 bytes"),
         (changed(forks={}), "forks"),
         (changed(forks={"launch": 1}), "forks.*height 0"),
-        (changed(forks={"shanghai": 0}), "forks.*order"),
+        (changed(forks={"shanghai": 0}), "forks.*one of them at height 0"),
+        (changed(forks={"shanghai": 0, "launch": 5}), "one of them at height 0"),
+        (changed(forks={"launch": 0, "later": 0}), "forks.*ascending"),
+        (changed(forks={"launch": 0, "b": 9, "a": 5}), "forks.*ascending"),
+        (without("consensus"), "consensus: Field required"),
+        (changed(consensus={}), "consensus.epoch_blocks: Field required"),
+        (
+            changed(consensus={"epoch_blocks": 0, "evidence_age_blocks": 1}),
+            "epoch_blocks.*greater than or equal to 1",
+        ),
+        (changed(validators=[{**DEVNET["validators"][0], "operator": "0x"}]), "20 byt"),
         (changed(contracts=["Clock", "Clock"]), "contracts.*twice"),
         (changed(contracts=["Cloak"]), "contracts.*unknown.*Cloak"),
         (changed(parameters={"x": -1}), "parameters.*uint256"),
@@ -98,6 +109,40 @@ def test_two_validators_with_one_key() -> None:
     spec = ChainSpec.parse(changed(validators=[entry, entry]), "x")
     with pytest.raises(SpecError, match="share a key"):
         _ = spec.validator_set
+
+
+def test_an_operator_is_named_or_is_the_key_itself() -> None:
+    entry = DEVNET["validators"][0]
+    named = ChainSpec.parse(changed(validators=[{**entry, "operator": ADDRESS}]), "x")
+    assert named.validators[0].operator_address == b"\x11" * 20
+    alone = {name: value for name, value in entry.items() if name != "operator"}
+    spec = ChainSpec.parse(changed(validators=[alone]), "x")
+    assert spec.validators[0].operator_address == validator(0).address
+
+
+def test_a_network_of_validators() -> None:
+    spec = ChainSpec.load("devnet").with_validators(validator_entries(4, 10**18))
+    addresses = {member.address for member in spec.validator_set.members}
+    assert addresses == {validator(index).address for index in range(4)}
+    assert spec.validators[3].operator_address == account(3).address
+    with pytest.raises(SpecError, match="share a key"):
+        spec.with_validators([*spec.validators, spec.validators[0]])
+    with pytest.raises(SpecError, match="validators"):
+        spec.with_validators([])
+
+
+def test_an_unknown_fork_is_no_error_before_its_height() -> None:
+    forks = {"launch": 0, "later": 100, "much-later": 200}
+    spec = ChainSpec.parse(changed(forks=forks), "x")
+    assert spec.rules.unknown == (100, "later")
+    assert spec.rules.supports(99)
+    assert spec.rules.at(99).fork == "launch"
+    assert not spec.rules.supports(100)
+    with pytest.raises(UnknownFork, match=r"'later'.*100.*knows launch.*block 99"):
+        spec.rules.at(100)
+    with pytest.raises(UnknownFork, match="block 250 needs the fork 'later'"):
+        spec.rules.at(250)
+    assert ChainSpec.load("devnet").rules.supports(10**12)
 
 
 def test_parameters_can_be_changed_for_a_test() -> None:

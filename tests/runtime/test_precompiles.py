@@ -5,6 +5,8 @@ import hashlib
 import pytest
 
 from benchmarks.blocks import modexp
+from chain.addresses import BLS_POSSESSION
+from chain.crypto import bls_prove_possession, bls_public_key, bls_sign
 from runtime.errors import PrecompileFailure
 from runtime.precompile_table import precompiles
 from runtime.precompiles.interface import Precompile
@@ -26,7 +28,7 @@ def words(*values: int) -> bytes:
 
 def test_the_table() -> None:
     numbers = sorted(int.from_bytes(address, "big") for address in TABLE)
-    assert numbers == [*range(1, 0x12), 0x100, 0x4D4C]
+    assert numbers == [*range(1, 0x12), 0x100, 0x4D4C, 0x504F50]
 
 
 @pytest.mark.parametrize(
@@ -116,3 +118,22 @@ def test_steps_cover_the_work() -> None:
     step = at(5).steps
     assert step(modexp(256, 256)) > 30 * step(modexp(64, 64))
     assert step(words(0, 2**255, 0)) == 20
+
+
+def test_possession_of_a_bls_key() -> None:
+    possession = TABLE[BLS_POSSESSION]
+    key, proof = bls_public_key(77), bls_prove_possession(77)
+    assert possession.run(key + proof) == words(1)
+    assert possession.gas(key + proof) == 140_000
+    for wrong in (
+        b"",
+        key,
+        key + proof + b"\0",
+        key + proof[:-1],
+        bls_public_key(78) + proof,
+        key + bls_prove_possession(78),
+        key + bls_sign(key, 77),  # the tag of other signatures
+        bytes(48) + proof,
+        b"\xc0" + bytes(47) + b"\xc0" + bytes(95),  # infinity twice
+    ):
+        assert possession.run(wrong) == b""

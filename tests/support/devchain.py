@@ -29,6 +29,7 @@ from genesis import ChainSpec, open_chain
 from genesis.accounts import Account, account
 from runtime.block import BlockAttributes, BlockBuilder, ExecutedBlock, import_block
 from runtime.call import CallRequest, StateView, call
+from runtime.system import Offence
 from runtime.transition import Outcome
 
 ACCOUNTS = 10
@@ -111,7 +112,13 @@ class DevChain:
         """Names the chain."""
         return self.database.genesis_hash()
 
-    def builder(self, coinbase: bytes = b"\xcb" * 20) -> BlockBuilder:
+    def builder(
+        self,
+        coinbase: bytes = b"\xcb" * 20,
+        *,
+        offences: tuple[Offence, ...] = (),
+        absent: tuple[bytes, ...] = (),
+    ) -> BlockBuilder:
         """A builder of the next block, one second after the head."""
         parent = self.head
         return BlockBuilder(
@@ -124,6 +131,8 @@ class DevChain:
                 mix_hash=keccak(parent.mix_hash),
                 extra_data=parent.extra_data,
                 sidecar=Sidecar(),
+                offences=offences,
+                absent=absent,
             ),
         )
 
@@ -132,10 +141,21 @@ class DevChain:
         self.database.commit(executed.block, executed.receipts, executed.writes)
         return executed
 
-    def extend(self, block: Block) -> ExecutedBlock:
+    def extend(
+        self,
+        block: Block,
+        *,
+        offences: tuple[Offence, ...] = (),
+        absent: tuple[bytes, ...] = (),
+    ) -> ExecutedBlock:
         """Import somebody else's block and make it the head."""
         rules = self.spec.rules.at(block.number)
-        return self.commit(import_block(rules, self.database, self.head, block))
+        executed = import_block(
+            *(rules, self.database, self.head, block),
+            offences=offences,
+            absent=absent,
+        )
+        return self.commit(executed)
 
     def mine(self, count: int = 1, *, ticks: bool = True) -> None:
         """Add blocks.
