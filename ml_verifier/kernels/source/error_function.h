@@ -5,6 +5,8 @@
  * error below 2^-43. The argument is clamped to where the result is 1. A vector register
  * holds one coefficient for all intervals, so their number follows the instruction set:
  * 16 with AVX-512 (and where plain loads fetch them), 4 with AVX2.
+ * With AVX2 a look-up costs more than an operation, so a vector with all |x| below 2 is
+ * first tried without a table, as x times one polynomial of x^2.
  * Second path: erf(x) = 2 / sqrt(pi) exp(-x^2) sum of 2^k x^(2k+1) / (1 * 3 * ... * (2k+1))
  * in double-double; all terms have one sign. */
 #ifndef LOCKSTEP_ERROR_FUNCTION_H
@@ -93,6 +95,8 @@ static const double erf_table[ERF_DEGREE + 1][ERF_INTERVALS] __attribute__((alig
 };
 #endif
 
+static float erf_exact(float value);
+
 #ifdef BY_EIGHT
 
 INLINE uint8_t erf_eight(const float *x, float *y) {
@@ -117,13 +121,47 @@ INLINE uint8_t erf_eight(const float *x, float *y) {
     return near_middle(result, ERF_MARGIN) | _mm256_fpclass_ps_mask(given, 0x20); /* denormal */
 }
 
-#elif defined(__AVX2__) && !defined(LOCKSTEP_PORTABLE)
-enum { ERF_WIDTH = 4 };
+DEFINE_BY_EIGHT(erf)
 
-/* One vector of floats: the rounded ends of the interval in which erf lies. */
-INLINE void erf_ends(const float *x, float *low, float *high) {
+#elif defined(__AVX2__) && !defined(LOCKSTEP_PORTABLE)
+#define ERF_NORMAL 0x1p-126f /* and above: results are not denormal */
+
+/* Interpolation of erf(x) / x in x^2 for |x| below 2, with a relative error below 2^-37.8. */
+#define ERF_NEAR 2.0f
+#define ERF_NEAR_MARGIN (MARGIN * 2048)
+enum { ERF_NEAR_DEGREE = 12 };
+static const double erf_near[ERF_NEAR_DEGREE + 1] = {
+    0x1.20dd750426e96p+0, -0x1.812746ac838f8p-2, 0x1.ce2f20cff5e8cp-4,
+    -0x1.b82cd10681c13p-6, 0x1.565afc39f66aap-8, -0x1.c022693a729f1p-11,
+    0x1.f93e2707c6035p-14, -0x1.f26f6a99cd61ap-17, 0x1.afe2577d434fbp-20,
+    -0x1.41f1f52c853fdp-23, 0x1.82d449c6f2864p-27, -0x1.45b4ec7d4ca02p-31,
+    0x1.1723854c43f3cp-36,
+};
+
+/* Rounds four results; lanes of `open` become ones where a middle between two floats lies
+ * within `margin`: of the 29 bits that rounding drops, all but the first and the last few
+ * are equal, and differ from the first. */
+INLINE __m128 erf_rounded(__m256d y, double margin, __m256i *open) {
+    const int64_t middle = 1LL << 28;
+    int64_t width = margin < 0x1p-25 ? (int64_t)(margin * 0x1p53) : middle;
+    __m256i shifted = _mm256_add_epi64(_mm256_castpd_si256(y), _mm256_set1_epi64x(middle + width));
+    __m256i dropped = _mm256_set1_epi64x((2 * middle - 1) & -(2 * width));
+    __m256i kept = _mm256_and_si256(shifted, dropped);
+    *open = _mm256_cmpeq_epi64(kept, _mm256_setzero_si256());
+    return _mm256_cvtpd_ps(y);
+}
+
+INLINE __m256d erf_by_polynomial(__m128 x) {
+    __m256d value = _mm256_cvtps_pd(x), z = _mm256_mul_pd(value, value);
+    __m256d q = _mm256_set1_pd(erf_near[ERF_NEAR_DEGREE]);
+    UNROLL for (int k = ERF_NEAR_DEGREE - 1; k >= 0; k--)
+        q = _mm256_fmadd_pd(q, z, _mm256_set1_pd(erf_near[k]));
+    return _mm256_mul_pd(value, q);
+}
+
+INLINE __m256d erf_by_table(__m128 x) {
     __m128 limit = _mm_set1_ps(ERF_LIMIT), bottom = _mm_set1_ps(-ERF_LIMIT);
-    __m128 clamped = _mm_max_ps(bottom, _mm_min_ps(limit, _mm_loadu_ps(x)));
+    __m128 clamped = _mm_max_ps(bottom, _mm_min_ps(limit, x));
     __m256d value = _mm256_cvtps_pd(clamped); /* NaN passes both */
     __m256d half = _mm256_set1_pd(0.5), shift = _mm256_set1_pd(ROUND_SHIFT);
     __m256d a = _mm256_sub_pd(_mm256_andnot_pd(_mm256_set1_pd(-0.0), value), half);
@@ -138,17 +176,60 @@ INLINE void erf_ends(const float *x, float *low, float *high) {
         __m256d term = _mm256_castps_pd(_mm256_permutevar8x32_ps(row, halves));
         q = k == ERF_DEGREE ? term : _mm256_fmadd_pd(q, d, term);
     }
-    __m256d y = _mm256_mul_pd(value, q);
-    __m256d lower = _mm256_set1_pd(1.0 - ERF_MARGIN), upper = _mm256_set1_pd(1.0 + ERF_MARGIN);
-    _mm_storeu_ps(low, _mm256_cvtpd_ps(_mm256_mul_pd(y, lower)));
-    _mm_storeu_ps(high, _mm256_cvtpd_ps(_mm256_mul_pd(y, upper)));
+    return _mm256_mul_pd(value, q);
+}
+
+/* Eight results stored; a bit for each that is not decided. */
+INLINE unsigned erf_store(float *y, __m256d low, __m256d high, double margin) {
+    __m256i first, second;
+    __m128 left = erf_rounded(low, margin, &first), right = erf_rounded(high, margin, &second);
+    _mm256_storeu_ps(y, _mm256_set_m128(right, left));
+    unsigned open = (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(second));
+    return open << 4 | (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(first));
+}
+
+INLINE int erf_is_near(__m256 x) {
+    __m256 a = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
+    __m256 below = _mm256_cmp_ps(a, _mm256_set1_ps(ERF_NEAR), _CMP_LT_OQ);
+    __m256 normal = _mm256_cmp_ps(a, _mm256_set1_ps(ERF_NORMAL), _CMP_GE_OQ);
+    return _mm256_movemask_ps(_mm256_and_ps(below, normal)) == 0xff;
+}
+
+/* The vectors that the polynomial does not reach or decide. */
+static __attribute__((noinline)) void erf_far(const float *x, float *y) {
+    __m256 given = _mm256_loadu_ps(x);
+    __m128 low = _mm256_castps256_ps128(given), high = _mm256_extractf128_ps(given, 1);
+    unsigned open = erf_store(y, erf_by_table(low), erf_by_table(high), ERF_MARGIN);
+    __m256 a = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), given), zero = _mm256_setzero_ps();
+    __m256 tiny = _mm256_and_ps(_mm256_cmp_ps(a, _mm256_set1_ps(ERF_NORMAL), _CMP_LT_OQ),
+                                _mm256_cmp_ps(a, zero, _CMP_GT_OQ));
+    open |= (unsigned)_mm256_movemask_ps(tiny);
+    for (int i = 0; open != 0; i++, open >>= 1)
+        if (open & 1) y[i] = erf_exact(x[i]);
+}
+
+INLINE void erf_vector(const float *x, float *y) {
+    __m256 given = _mm256_loadu_ps(x);
+    __m128 low = _mm256_castps256_ps128(given), high = _mm256_extractf128_ps(given, 1);
+    if (!erf_is_near(given) ||
+        erf_store(y, erf_by_polynomial(low), erf_by_polynomial(high), ERF_NEAR_MARGIN) != 0)
+        erf_far(x, y);
+}
+
+static void erf_array(const float *restrict x, float *restrict y, int64_t n) {
+    int64_t i = 0;
+    for (; i + VECTOR <= n; i += VECTOR) erf_vector(x + i, y + i);
+    if (i == n) return;
+    float last[VECTOR] = {0}, result[VECTOR];
+    size_t bytes = (size_t)(n - i) * sizeof *x;
+    memcpy(last, x + i, bytes);
+    erf_vector(last, result);
+    memcpy(y + i, result, bytes);
 }
 
 #else
-enum { ERF_WIDTH = 1 };
-
-INLINE void erf_ends(const float *x, float *low, float *high) {
-    double value = (double)*x;
+INLINE double erf_fast(float x) {
+    double value = (double)x;
     value = value > (double)ERF_LIMIT ? (double)ERF_LIMIT : value; /* NaN passes both */
     value = value < -(double)ERF_LIMIT ? -(double)ERF_LIMIT : value;
     double a = value < 0.0 ? -value : value;
@@ -157,25 +238,11 @@ INLINE void erf_ends(const float *x, float *low, float *high) {
     double d = FMA_D(shifted - ROUND_SHIFT, -ERF_STEP, a);
     double q = erf_table[ERF_DEGREE][interval];
     UNROLL for (int k = ERF_DEGREE - 1; k >= 0; k--) q = FMA_D(q, d, erf_table[k][interval]);
-    double y = value * q;
-    *low = (float)(y * (1.0 - ERF_MARGIN));
-    *high = (float)(y * (1.0 + ERF_MARGIN));
+    return value * q;
 }
-#endif
 
-#ifndef BY_EIGHT
-static void erf_bounds(const float *restrict x, float *restrict low, float *restrict high,
-                       int count) {
-    int i = 0;
-    for (; i + ERF_WIDTH <= count; i += ERF_WIDTH) erf_ends(x + i, low + i, high + i);
-    if (i == count) return;
-    float last[ERF_WIDTH] = {0}, last_low[ERF_WIDTH], last_high[ERF_WIDTH];
-    size_t bytes = (size_t)(count - i) * sizeof *x;
-    memcpy(last, x + i, bytes);
-    erf_ends(last, last_low, last_high);
-    memcpy(low + i, last_low, bytes);
-    memcpy(high + i, last_high, bytes);
-}
+DEFINE_BOUNDS(erf, ERF_MARGIN)
+DEFINE_CORRECTLY_ROUNDED(erf)
 #endif
 
 static float erf_exact(float value) {
@@ -195,11 +262,5 @@ static float erf_exact(float value) {
     struct pair gauss = pair_add(one, exp_pair(-square.high, &n));
     return round_pair(pair_multiply(y, gauss), sign * power_of_two(n));
 }
-
-#ifdef BY_EIGHT
-DEFINE_BY_EIGHT(erf)
-#else
-DEFINE_CORRECTLY_ROUNDED(erf)
-#endif
 
 #endif
