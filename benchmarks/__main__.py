@@ -14,6 +14,7 @@ PARTS = (
     "dispute",
     "hashing",
     "p2p",
+    "sync",
 )
 
 

@@ -144,6 +144,16 @@ class ChainDatabase:
         body = self._need(b"b" + block_hash, "block", block_hash)
         return Block.with_body(self.header(block_hash), body)
 
+    def encoded_block(self, block_hash: bytes) -> bytes:
+        """The block as `Block.encode` writes it, joined without decoding.
+
+        Raises:
+            NotFound: There is none.
+        """
+        header = self._need(b"h" + block_hash, "header", block_hash)
+        body = self._need(b"b" + block_hash, "block", block_hash)
+        return rlp.wrap(header + rlp.payload(body))
+
     def block_at(self, number: int) -> Block | None:
         """The whole block at a height, or None above the head."""
         found = self.hash_at(number)
@@ -175,6 +185,10 @@ class ChainDatabase:
         """The certificate that committed the block, if this node has it."""
         data = self.store.get(b"c" + block_hash)
         return None if data is None else CommitCertificate.decode(data)
+
+    def encoded_certificate(self, block_hash: bytes) -> bytes | None:
+        """The stored bytes of `certificate`."""
+        return self.store.get(b"c" + block_hash)
 
     def steps(self, block_hash: bytes) -> int:
         """The interpreter steps that a block took.

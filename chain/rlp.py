@@ -25,8 +25,21 @@ def encode(item: Item) -> bytes:
         if len(item) == 1 and item[0] < 0x80:
             return item
         return _prefix(len(item), 0x80) + item
-    payload = b"".join([encode(part) for part in item])
+    return wrap(b"".join([encode(part) for part in item]))
+
+
+def wrap(payload: bytes) -> bytes:
+    """The list whose encoded members, joined, are `payload`."""
     return _prefix(len(payload), 0xC0) + payload
+
+
+def payload(data: bytes) -> bytes:
+    """The encoded members, joined, of the list that `data` is; `wrap` undone.
+
+    Raises:
+        MalformedRLP: `data` is no list, or not that alone; members are not looked at.
+    """
+    return _Reader(data, 0).payload()
 
 
 def encode_uint(value: int) -> bytes:
@@ -91,6 +104,17 @@ class _Reader:
             part, begin = self.item(begin, end, depth + 1)
             items.append(part)
         return items, end
+
+    def payload(self) -> bytes:
+        """The payload of the one list that the data is."""
+        if self.data[:1] < b"\xc0":
+            raise MalformedRLP("expected a list")
+        begin, end = self._span(0, len(self.data), self.data[0] - 0xC0)
+        if end != len(self.data):
+            raise MalformedRLP(
+                f"expected one list, {len(self.data) - end} bytes follow it"
+            )
+        return self.data[begin:end]
 
     def _span(self, start: int, limit: int, code: int) -> tuple[int, int]:
         begin = start + 1

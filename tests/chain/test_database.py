@@ -50,7 +50,9 @@ def test_everything_comes_back() -> None:
     assert found.block(CHILD.hash) == found.block_at(1) == CHILD
     assert found.header_at(0) == GENESIS.header
     assert found.receipts(CHILD.hash) == RECEIPTS
+    assert found.encoded_block(CHILD.hash) == CHILD.encode()
     assert found.certificate(CHILD.hash) == CERTIFICATE
+    assert found.encoded_certificate(CHILD.hash) == CERTIFICATE.encode()
     assert found.certificate(GENESIS.hash) is None
     assert found.node(b"\3" * 32) == b"node"
     assert found.steps(CHILD.hash) == 0

@@ -100,3 +100,17 @@ def test_shapes_are_checked() -> None:
         rlp.as_bytes([])
     with pytest.raises(MalformedRLP, match="3 bytes"):
         rlp.as_bytes(b"ab", 3)
+
+
+@given(st.lists(st.binary(max_size=80), max_size=6))
+def test_a_list_is_its_payload_wrapped(items: list[bytes]) -> None:
+    data = rlp.encode(items)
+    joined = b"".join(rlp.encode(each) for each in items)
+    assert rlp.payload(data) == joined
+    assert rlp.wrap(joined) == data
+
+
+@pytest.mark.parametrize("data", [b"", b"\x01", b"\x83abc", b"\xc1", b"\xc0\xc0"])
+def test_what_is_no_list_has_no_payload(data: bytes) -> None:
+    with pytest.raises(MalformedRLP):
+        rlp.payload(data)

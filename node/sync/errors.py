@@ -1,0 +1,19 @@
+"""What can go wrong while a node catches up."""
+
+from node.errors import NodeError
+
+
+class SyncError(NodeError):
+    """A node cannot catch up."""
+
+
+class BadBlockError(SyncError):
+    """A block is not the final one of its height; whoever sent it is at fault."""
+
+
+class ForkError(SyncError):
+    """More than two thirds of the stake made a block final that contradicts ours.
+
+    Either a third of the stake is faulty or this database is of another history:
+    stop, and let people look.
+    """
