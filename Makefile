@@ -4,6 +4,8 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 SOURCES := requirements.lock pyproject.toml hatch_build.py $(wildcard ml_verifier/kernels/source/*)
 SEED ?=
+SECONDS ?= 600
+JOBS ?= 1
 SKIP ?=
 
 .PHONY: help install demo test soak check format lint types imports conformance conformance-programs contracts bench vectors clean
@@ -27,7 +29,8 @@ demo: $(INSTALLED) ## The main job, end to end, with real processes (SEED=n repe
 test: $(INSTALLED) ## All tests
 	$(BIN)/pytest -n auto
 
-soak: $(INSTALLED) ## Slow checks: all 2^32 inputs of unary kernels, thousands of examples
+soak: $(INSTALLED) ## Slow checks: simulated networks (SECONDS=, SEED=, JOBS=; resumed), all 2^32 inputs of unary kernels, thousands of examples
+	$(BIN)/python -m tests.simulation --seconds $(SECONDS) --seed $(or $(SEED),0) --jobs $(JOBS) --state .soak.json
 	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest --soak
 
 check: lint types imports test ## All that CI runs

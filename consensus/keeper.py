@@ -153,6 +153,8 @@ class VoteKeeper:
         messages of one round, we let votes of still later rounds count as well).
         """
         reached: dict[int, int] = {}
+        if all(round_ <= current for round_, _ in self.tallies):
+            return current
         for (round_, _), tally in self.tallies.items():
             if round_ > current:
                 for validator in tally.voters:

@@ -247,12 +247,11 @@ class State:
     asked: tuple[Effect, ...] = ()
     decision: Decide | None = None
 
-    @property
-    def is_proposer(self) -> bool:
-        """Whether it is our turn in this round."""
+    def is_proposer_of(self, round_: int) -> bool:
+        """Whether it is our turn in that round."""
         if self.me is None:
             return False
-        turn = self.validators.proposer(self.height, self.round)
+        turn = self.validators.proposer(self.height, round_)
         return self.validators.at(self.me) == turn
 
     def votes_for(
@@ -340,10 +339,39 @@ def _vote(state: State, vote: Vote) -> Result:
     first = state.keeper.tally(subject.round, subject.kind).of(vote.validator)
     if first is not None:
         effects = (Equivocation(first, vote),)
-    state = replace(state, keeper=keeper)
-    if state.step in (Step.NEW, Step.DECIDED):
+    state = _with_keeper(state, keeper)
+    if state.step in (Step.NEW, Step.DECIDED) or not _may_matter(state, subject):
         return state, effects
     return _advance(state, effects)
+
+
+def _may_matter(state: State, subject: Subject) -> bool:
+    """Whether any rule may look at a vote that was just counted.
+
+    No rule fired before it came. Those that look at rounds up to ours ask for a quorum
+    of voters, whatever they voted for; in later rounds fewer are enough (line 55).
+    """
+    tally = state.keeper.tally(subject.round, subject.kind)
+    return subject.round > state.round or state.validators.is_quorum(tally.stake)
+
+
+def _with_keeper(state: State, keeper: VoteKeeper) -> State:
+    """`replace(state, keeper=keeper)` at a third of its time: done for every vote."""
+    return State(
+        state.validators,
+        state.height,
+        state.me,
+        state.round,
+        state.step,
+        state.locked,
+        state.valid,
+        state.proposals,
+        state.blocks,
+        keeper,
+        state.quorums,
+        state.asked,
+        state.decision,
+    )
 
 
 def _learn(
@@ -500,7 +528,7 @@ def _lock(state: State) -> Result | None:
     polka = Polka(state.round, block_hash)
     if state.step is Step.PRECOMMIT:
         return replace(state, valid=polka), ()
-    return _precommit(replace(state, locked=polka, valid=polka), block_hash)
+    return _precommit(state, block_hash, polka)
 
 
 def _polka(state: State) -> bytes | None:
@@ -548,35 +576,42 @@ _RULES = (
 def _begin_round(state: State, round_: int) -> Result:
     """StartRound, lines 11 to 21."""
     kept = {each.round for each in (state.locked, state.valid) if each is not None}
+    effects: tuple[Effect, ...] = (Schedule(TimeoutKind.PROPOSE, round_),)
+    if state.is_proposer_of(round_):
+        ours = Build(round_) if state.valid is None else Propose(round_, state.valid)
+        effects = (ours, *effects)
     state = replace(
         state,
         round=round_,
         step=Step.PROPOSE,
         keeper=state.keeper.begin_round(round_, frozenset(kept)),
-        asked=(),
+        asked=effects,
     )
-    effects: tuple[Effect, ...] = ()
-    if state.is_proposer:
-        if state.valid is None:
-            effects += (Build(round_),)
-        else:
-            effects += (Propose(round_, state.valid),)
-    effects += (Schedule(TimeoutKind.PROPOSE, round_),)
-    return replace(state, asked=effects), effects
+    return state, effects
 
 
 def _prevote(state: State, block_hash: bytes) -> Result:
-    return _sign(replace(state, step=Step.PREVOTE), VoteKind.PREVOTE, block_hash)
+    effects = _sign(state, VoteKind.PREVOTE, block_hash)
+    return replace(state, step=Step.PREVOTE, asked=state.asked + effects), effects
 
 
-def _precommit(state: State, block_hash: bytes) -> Result:
-    return _sign(replace(state, step=Step.PRECOMMIT), VoteKind.PRECOMMIT, block_hash)
+def _precommit(state: State, block_hash: bytes, polka: Polka | None = None) -> Result:
+    """Precommit nil, or lock a block that has a polka and precommit it."""
+    effects = _sign(state, VoteKind.PRECOMMIT, block_hash)
+    state = replace(
+        state,
+        step=Step.PRECOMMIT,
+        locked=polka or state.locked,
+        valid=polka or state.valid,
+        asked=state.asked + effects,
+    )
+    return state, effects
 
 
-def _sign(state: State, kind: VoteKind, block_hash: bytes) -> Result:
+def _sign(state: State, kind: VoteKind, block_hash: bytes) -> tuple[Effect, ...]:
     if state.me is None:
-        return state, ()
-    return _ask(state, Sign(Subject(kind, state.height, state.round, block_hash)))
+        return ()
+    return (Sign(Subject(kind, state.height, state.round, block_hash)),)
 
 
 def _ask(state: State, effect: Effect) -> Result:

@@ -1,0 +1,1 @@
+"""Whole networks of validators, simulated: `python -m tests.simulation --help`."""
