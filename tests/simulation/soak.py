@@ -36,6 +36,7 @@ class Totals:
         crashes: Of honest nodes.
         recoveries: Storms after which every honest node committed in time.
         slowest: The greatest part of the allowed time that a recovery took.
+        slowest_seed: Of that recovery's network.
         scenarios: Of Twins.
         forks: Scenarios with too many twins in which agreement broke.
         named: Validators named by accountability, all forks together.
@@ -52,6 +53,7 @@ class Totals:
     crashes: int = 0
     recoveries: int = 0
     slowest: float = 0.0
+    slowest_seed: int = -1
     scenarios: int = 0
     forks: int = 0
     named: int = 0
@@ -66,7 +68,8 @@ class Totals:
         self.events += other.events
         self.crashes += other.crashes
         self.recoveries += other.recoveries
-        self.slowest = max(self.slowest, other.slowest)
+        if other.slowest > self.slowest:
+            self.slowest, self.slowest_seed = other.slowest, other.slowest_seed
         self.scenarios += other.scenarios
         self.forks += other.forks
         self.named += other.named
@@ -79,7 +82,7 @@ class Totals:
             f"{self.heights:,} heights ({self.late:,} in later rounds, up to "
             f"{self.rounds}) in {self.networks:,} networks, {self.events:,} events, "
             f"{self.crashes:,} crashes, {self.recoveries:,} recoveries (slowest took "
-            f"{self.slowest:.1%} of its bound); {self.scenarios:,} Twins scenarios, "
+            f"{self.slowest:.1%} of its bound, seed {self.slowest_seed}); {self.scenarios:,} Twins scenarios, "
             f"{self.forks:,} forks with too many twins, {self.named:,} named; "
             f"{len(self.violations)} violations; {self.seconds:,.0f} s"
         )
@@ -114,7 +117,8 @@ def run_network(seed: int, totals: Totals) -> None:
     totals.events += outcome.events
     totals.crashes += outcome.crashes
     totals.recoveries += outcome.recoveries
-    totals.slowest = max(totals.slowest, outcome.slowest)
+    if outcome.slowest > totals.slowest:
+        totals.slowest, totals.slowest_seed = outcome.slowest, seed
 
 
 def run_scenario(number: int, totals: Totals) -> None:
