@@ -89,8 +89,8 @@ def draw(source: Random) -> Setting:
 
     One of twenty is harsh: most messages are lost and timeouts are far too short at
     first, so that a height takes dozens of rounds. No clock is twice as fast as
-    another: where timeouts of all kinds are as long as each other, a slower proposer would come
-    too late in every round, however long they get.
+    another: where timeouts of all kinds are as long as each other, a slower proposer
+    would come too late in every round, however long they get.
     """
     size = source.choice((4, 4, 4, 4, 5, 6, 7, 7, 10))
     outsiders = source.choice((0, 0, 0, 1, 2))

@@ -82,8 +82,8 @@ class Totals:
             f"{self.heights:,} heights ({self.late:,} in later rounds, up to "
             f"{self.rounds}) in {self.networks:,} networks, {self.events:,} events, "
             f"{self.crashes:,} crashes, {self.recoveries:,} recoveries (slowest took "
-            f"{self.slowest:.1%} of its bound, seed {self.slowest_seed}); {self.scenarios:,} Twins scenarios, "
-            f"{self.forks:,} forks with too many twins, {self.named:,} named; "
+            f"{self.slowest:.1%} of its bound, seed {self.slowest_seed}); "
+            f"{self.scenarios:,} Twins scenarios, {self.forks:,} forks with too many twins, {self.named:,} named; "
             f"{len(self.violations)} violations; {self.seconds:,.0f} s"
         )
 
