@@ -28,6 +28,8 @@ exports: (
 SYSTEM: constant(address) = 0xffffFFFfFFffffffffffffffFfFFFfffFFFfFFfE
 # No set is larger; begins with what a block start can afford.
 MAX_SET: constant(uint256) = 128
+# Jailings that one block start can afford; who is left is jailed when it misses again.
+MAX_JAILED: constant(uint256) = 8
 # Amounts are kept in 16 bytes.
 MAX_STAKE: constant(uint256) = 2**128 - 1
 CONSENT: constant(Bytes[21]) = b"lockstep/validator/v1"
@@ -564,6 +566,7 @@ def _count_missed(absent: DynArray[address, MAX_SET]):
     @notice Count a missed block for each, and jail who has missed too many of this
             epoch, though never the last who stands for election.
     """
+    jailed: uint256 = 0
     epoch: uint256 = self._epoch()
     allowed: uint256 = MAX_MISSED_PERCENT * EPOCH_BLOCKS
     for who: address in absent:
@@ -572,9 +575,10 @@ def _count_missed(absent: DynArray[address, MAX_SET]):
             missed = epoch << 64
         missed += 1
         self.missed_of[who] = missed
-        if (missed & LOW) * 100 <= allowed or not ranking._is_ranked(who):
+        if (missed & LOW) * 100 <= allowed or jailed == MAX_JAILED:
             continue
-        if ranking.sizes[ranking.SEATED] > 1:
+        if ranking._is_ranked(who) and ranking.sizes[ranking.SEATED] > 1:
+            jailed += 1
             self.jailed_until[who] = block.number + JAIL_BLOCKS
             ranking._leave(who)
 

@@ -27,7 +27,7 @@ from runtime.steps import StepMeter
 from runtime.world import World
 
 SYSTEM_CALL_GAS: Final = 30_000_000
-SYSTEM_CALL_STEPS: Final = 400_000
+SYSTEM_CALL_STEPS: Final = 500_000
 
 BEACON_ROOTS_CODE: Final = bytes.fromhex(
     "3373fffffffffffffffffffffffffffffffffffffffe14604d57602036146024575f5ffd5b5f3580"

@@ -45,6 +45,9 @@ GROUPS = {
     ),
     "dispute": _Group("lockstep.cli.dispute", "Look at challenges and verdicts."),
     "program": _Group("lockstep.cli.program", "Look at captured programs."),
+    "validator": _Group(
+        "lockstep.cli.validator", "Join and leave the validators of a chain."
+    ),
     "keys": _Group("lockstep.cli.keys", "Make and show keys."),
     "devnet": _Group("lockstep.cli.devnet", "Run a chain on this machine."),
     "node": _Group("lockstep.cli.node", "Run a node."),

@@ -12,7 +12,10 @@ from lockstep.cli import GROUPS, app, main
 from lockstep.errors import LockstepError
 
 runner = CliRunner()
-OURS = ["job", "solver", "verifier", "whistleblower", "dispute", "program"]
+OURS = [
+    *("job", "solver", "verifier", "whistleblower", "dispute", "program"),
+    "validator",
+]
 
 
 def refusal(*arguments: str) -> str:
@@ -45,6 +48,9 @@ def test_every_command_has_help_and_an_example(group: str) -> None:
         "job": ["submit", "wait", "ls", "show", "logs", "fetch", "cancel"],
         "dispute": ["ls", "show"],
         "program": ["show"],
+        "validator": [
+            *("prepare", "register", "stake", "unbond", "withdraw", "unjail", "show"),
+        ],
     }.get(group, ["run"])
     for command in commands:
         result = runner.invoke(app, [group, command, "--help"])
