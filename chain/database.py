@@ -17,6 +17,7 @@ Every key starts with one letter:
 | ``v`` + set hash | validator set, as `consensus.validators` encodes it |
 | ``g`` | hash of the genesis block |
 | ``l`` | hash of the last committed block |
+| ``y``, ``z`` | a restoration under way (`node.sync.restore`) |
 | ``a`` | lowest height above 0 whose whole block is here, 8 bytes; absent: 1 |
 
 Of the heights from 1 to that lowest one, a chain restored from a snapshot knows the
@@ -281,6 +282,29 @@ class ChainDatabase:
             puts[_FORMAT_KEY] = FORMAT
             puts[_GENESIS_KEY] = block.hash
         puts[_HEAD_KEY] = block.hash
+        self.store.write(puts)
+
+    def adopt(self, headers: Sequence[Header], steps: int) -> None:
+        """Put headers between genesis and a block that comes next, without bodies.
+
+        Args:
+            headers: Descending, each the parent of the one before; the first becomes
+                the head, and its state must be here.
+            steps: Interpreter steps that the first one's block took.
+
+        Raises:
+            StoreError: The head is not the genesis block.
+        """
+        if self.head().number:
+            raise StoreError("only a chain that ends with genesis adopts headers")
+        puts: dict[bytes, bytes] = {}
+        for header in headers:
+            puts[b"h" + header.hash] = header.encode()
+            puts[b"n" + header.number.to_bytes(8, "big")] = header.hash
+        head = headers[0]
+        puts[steps_key(head.hash)] = steps.to_bytes(8, "big")
+        puts[_HEAD_KEY] = head.hash
+        puts[_BASE_KEY] = (head.number + 1).to_bytes(8, "big")
         self.store.write(puts)
 
     def put_certificate(self, certificate: CommitCertificate) -> None:

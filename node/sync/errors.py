@@ -17,3 +17,7 @@ class ForkError(SyncError):
     Either a third of the stake is faulty or this database is of another history:
     stop, and let people look.
     """
+
+
+class BadSnapshotError(SyncError):
+    """A snapshot is not of the trusted block, or is malformed or cut off."""

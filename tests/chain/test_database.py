@@ -111,3 +111,21 @@ def test_validator_sets_are_kept_by_hash() -> None:
     assert found.validators(b"\1" * 32) == b"one"
     assert found.validators(b"\2" * 32) == b"two"
     assert found.base() == 1
+
+
+def test_headers_without_bodies_are_adopted_after_genesis_only() -> None:
+    found = database()
+    one = header(number=1, parent_hash=GENESIS.hash)
+    two = header(number=2, parent_hash=one.hash)
+    found.adopt([two, one], 77)
+    assert found.head() == two
+    assert list(found.headers(0, 9)) == [GENESIS.header, one, two]
+    assert found.steps(two.hash) == 77
+    assert found.base() == 3
+    with pytest.raises(NotFound):
+        found.block_at(2)
+    child = Block(header(number=3, parent_hash=two.hash))
+    found.commit(child, (), {})
+    assert found.block_at(3) == child
+    with pytest.raises(StoreError, match="ends with genesis"):
+        found.adopt([two], 0)
