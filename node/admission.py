@@ -1,11 +1,10 @@
-"""The way of a transaction into the mempool: decode, check, add.
+"""The last steps of a transaction into the mempool: check, add.
 
 What can be known without executing is refused here with a reason that clients
 recognise, so that the mempool holds only transactions that some block could take.
 """
 
-from chain.errors import Malformed
-from chain.transaction import Transaction, decode
+from chain.transaction import Transaction
 from node.mempool import Mempool, MempoolError
 from runtime.errors import TransactionInvalid
 from runtime.rules import Rules
@@ -32,25 +31,22 @@ class StaticallyInvalidError(MempoolError):
     """Another rule that needs no state is broken."""
 
 
-def admit(mempool: Mempool, rules: Rules, base_fee: int, raw: bytes) -> Transaction:
-    """Put signed bytes into the mempool.
+def admit_decoded(
+    mempool: Mempool, rules: Rules, base_fee: int, transaction: Transaction
+) -> None:
+    """Put a transaction into the mempool.
 
     Args:
         mempool: Changed only when the transaction is admitted.
         rules: Of the next block.
         base_fee: Of the next block.
-        raw: From a client.
+        transaction: Decoded for this chain (`node.recovery`).
 
     Raises:
         MempoolError: which one says why.
     """
-    try:
-        transaction = decode(raw, rules.chain_id)
-    except Malformed as error:
-        raise MalformedTransactionError(f"invalid transaction: {error}") from error
     _check(rules, transaction)
     mempool.add(transaction, base_fee)
-    return transaction
 
 
 def _check(rules: Rules, transaction: Transaction) -> None:

@@ -3,7 +3,7 @@
 Rules, in the order in which a newcomer meets them:
 
 1. It can be paid for: the sender's balance covers value plus gas at the fee cap of
-   *all* its queued transactions up to and including this one.
+   *all* its queued transactions, this one among them.
 2. Its nonce is not used up, and not further ahead than the queue of a sender is long.
 3. At the nonce of a queued transaction it replaces that one only when both its fee
    cap and its tip are at least `price_bump` percent higher.
@@ -12,6 +12,10 @@ Rules, in the order in which a newcomer meets them:
    refused. Only last ones are evicted, so no queue gets a hole by eviction; those
    behind a nonce gap go first, so nobody fills the pool with what never runs.
 
+After each block the queues of the accounts that it touched are held against their new
+nonce and balance (`advance`): what is used up goes, and the last ones go until the
+balance covers the rest, so rule 1 holds again and no queue gets a hole.
+
 Blocks are filled by `Selection`: always the best-paying transaction among the first
 executable one of each sender. The caller reports what became of each, so a
 transaction that cannot be applied costs its sender its turn and no one else anything.
@@ -19,6 +23,7 @@ Refusals carry go-ethereum's wording, which client libraries recognise.
 """
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -74,6 +79,14 @@ class PoolLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Expired:
+    """A transaction that left the pool because of a new block."""
+
+    transaction: Transaction
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """What the pool needs to know about a sender at the head of the chain."""
 
@@ -107,6 +120,14 @@ class _Queue:
             nonce += 1
         return nonce
 
+    def cost(self) -> int:
+        """The most that what is not used up can take from the sender, in wei."""
+        return sum(
+            cost_of(transaction)
+            for nonce, transaction in self.by_nonce.items()
+            if nonce >= self.account.nonce
+        )
+
 
 class Mempool:
     """All waiting transactions. Not thread-safe: one task owns it."""
@@ -127,6 +148,9 @@ class Mempool:
         self._arrival: dict[bytes, int] = {}
         self._arrivals = 0
         self._size = 0
+        self._latest: deque[tuple[int, bytes]] = deque(maxlen=limits.transactions)
+        self.listeners: list[Callable[[], None]] = []
+        """Called after each admission."""
 
     def __len__(self) -> int:
         """How many transactions wait."""
@@ -182,7 +206,7 @@ class Mempool:
         queue.account = account
         self._check_nonce(transaction, queue)
         replaced = self._check_replacement(transaction, queue)
-        self._check_funds(transaction, queue)
+        self._check_funds(transaction, queue, replaced)
         victims = self._room_for(transaction, replaced, base_fee)
 
         for victim in victims:
@@ -194,7 +218,24 @@ class Mempool:
         self._by_hash[transaction.hash] = transaction
         self._arrivals += 1
         self._arrival[transaction.hash] = self._arrivals
+        self._latest.append((self._arrivals, transaction.hash))
         self._size += len(transaction.raw)
+        for listener in self.listeners:
+            listener()
+
+    def since(self, arrival: int) -> tuple[list[Transaction], int]:
+        """What was admitted after that arrival and still waits, and the last arrival.
+
+        Begin with 0, then go on from what was returned.
+        """
+        found: list[Transaction] = []
+        for number, digest in reversed(self._latest):
+            if number <= arrival:
+                break
+            waiting = self._by_hash.get(digest)
+            if waiting is not None and self._arrival[digest] == number:
+                found.append(waiting)
+        return found[::-1], self._arrivals
 
     def _check_nonce(self, transaction: Transaction, queue: _Queue) -> None:
         nonce, account = transaction.nonce, queue.account
@@ -233,13 +274,11 @@ class Mempool:
             )
         return old
 
-    def _check_funds(self, transaction: Transaction, queue: _Queue) -> None:
-        before = sum(
-            cost_of(waiting)
-            for nonce, waiting in queue.by_nonce.items()
-            if queue.account.nonce <= nonce < transaction.nonce
-        )
-        wanted, balance = before + cost_of(transaction), queue.account.balance
+    def _check_funds(
+        self, transaction: Transaction, queue: _Queue, replaced: Transaction | None
+    ) -> None:
+        others = queue.cost() - (0 if replaced is None else cost_of(replaced))
+        wanted, balance = others + cost_of(transaction), queue.account.balance
         if wanted > balance:
             address = "0x" + transaction.sender.hex()
             raise InsufficientFundsError(
@@ -314,22 +353,27 @@ class Mempool:
         if transaction is not None:
             self._remove(transaction)
 
-    def advance(self, senders: Iterable[bytes]) -> None:
+    def advance(self, senders: Iterable[bytes]) -> tuple[Expired, ...]:
         """Bring queues up to a new head of the chain.
 
         Args:
             senders: Addresses whose nonce or balance may have changed. Queues of
                 others are left as they are: a balance that fell otherwise is found
                 when the transaction's turn comes.
+
+        Returns:
+            What had to go, and why.
         """
+        expired: list[Expired] = []
         for sender in senders:
             queue = self._queues.get(sender)
             if queue is None:
                 continue
-            queue.account = account = self._accounts(sender)
-            spent = [tx for n, tx in queue.by_nonce.items() if n < account.nonce]
-            for transaction in spent:
-                self._remove(transaction)
+            queue.account = self._accounts(sender)
+            expired += _expired(queue)
+        for each in expired:
+            self._remove(each.transaction)
+        return tuple(expired)
 
     def select(self, base_fee: int) -> "Selection":
         """Begin to fill a block with that base fee."""
@@ -348,6 +392,27 @@ class Mempool:
             if run:
                 runs.append(run)
         return runs
+
+
+def _expired(queue: _Queue) -> list[Expired]:
+    """What of a queue is used up, or can no longer be paid."""
+    account = queue.account
+    cost = queue.cost()
+    found: list[Expired] = []
+    for nonce in sorted(queue.by_nonce, reverse=True):
+        transaction = queue.by_nonce[nonce]
+        if nonce < account.nonce:
+            reason = f"nonce too low: next nonce {account.nonce}, tx nonce {nonce}"
+        elif cost > account.balance:
+            reason = (
+                "insufficient funds for gas * price + value: "
+                f"have {account.balance} want {cost}"
+            )
+            cost -= cost_of(transaction)
+        else:
+            continue
+        found.append(Expired(transaction, reason))
+    return found
 
 
 class Selection:

@@ -13,6 +13,7 @@ from node.config import NodeConfig
 from node.datadir import DataDirectory, ValidatorKey
 from node.engine import Validator
 from node.errors import DataDirectoryError
+from node.pool_journal import PoolJournal
 from node.service import Chain, Node
 from node.signer import Signer
 from runtime.backends import require_conforming_kernels, require_fast_backends
@@ -106,6 +107,7 @@ def opened_node(config: NodeConfig, directory: DataDirectory) -> Generator[Node]
     Raises:
         DataDirectoryError: as `opened_chain`.
         KeyFileError: the validator's key or signing state is damaged.
+        PoolJournalError: the journal of transactions is another kind of file.
         LedgerError: the key is not in the chain's validator set.
         BackendMissing: a fast library was replaced by a slow one.
         NonConforming: the kernels compute other bits than the specification's.
@@ -119,4 +121,8 @@ def opened_node(config: NodeConfig, directory: DataDirectory) -> Generator[Node]
             signer = Signer(directory.validator, database.genesis_hash(), key.secret)
             validator = Validator(key, signer)
         chain = Chain(database, encode_spec(spec), spec.rules, spec.validator_set)
-        yield Node(config, chain, validator)
+        journal = PoolJournal(directory.path / "mempool.journal")
+        try:
+            yield Node(config, chain, validator, journal=journal)
+        finally:
+            journal.close()

@@ -17,8 +17,10 @@ from consensus.proposal import Epoch
 from consensus.validators import ValidatorSet
 from node.config import NodeConfig
 from node.engine import Engine, Validator
+from node.intake import Intake, next_block
 from node.mempool import Account, Mempool, PoolLimits
 from node.metrics import Metrics
+from node.pool_journal import PoolJournal
 from node.rpc.dispatch import BenchLimits, Dispatcher, WorkBench
 from node.rpc.eth_blocks import BlockMethods
 from node.rpc.eth_state import StateContext, StateMethods
@@ -77,6 +79,7 @@ class Node:
         chain: Chain,
         validator: Validator | None,
         *,
+        journal: PoolJournal | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         """Wire the parts.
@@ -85,6 +88,7 @@ class Node:
             config: Settings.
             chain: Opened.
             validator: Our keys; None only answers RPC.
+            journal: Of local transactions; None forgets them at the end.
             now: The wall clock.
 
         Raises:
@@ -100,6 +104,13 @@ class Node:
             min_tip=config.mempool_min_tip,
         )
         self.mempool = Mempool(limits, self._account)
+        self.intake = Intake(
+            self.mempool,
+            partial(next_block, chain.database, chain.forks),
+            chain.forks.chain_id,
+            refused=self.metrics.count_refusal,
+            journal=journal,
+        )
         self.engine: Engine | None = None
         if validator is not None:
             self.engine = Engine(
@@ -133,6 +144,7 @@ class Node:
             stop: Ends the node.
             ready: Called once with the URL of the RPC, when it accepts connections.
         """
+        await self.intake.restore()
         async with trio.open_nursery() as server:
             urls: list[str] = await server.start(
                 partial(serve_http, self._application(), self.config, stop.wait)
@@ -165,7 +177,7 @@ class Node:
         filters = Filters(trio.current_time, lambda: secrets.randbits(128))
         log_limits = LogLimits(config.rpc_log_range, config.rpc_log_results)
         state = StateContext(
-            reader, self.mempool, config.rpc_call_gas, self.metrics.count_refusal
+            reader, self.mempool, config.rpc_call_gas, self.intake.submit
         )
         methods = {
             **IdentityMethods(reader, self.mempool, identity).table(),

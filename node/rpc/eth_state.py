@@ -1,6 +1,6 @@
 """eth_* methods about accounts, and those that execute code or send transactions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -9,7 +9,7 @@ from eth_abi.exceptions import DecodingError
 
 from chain.errors import NotFound
 from chain.header import Header
-from node.admission import admit
+from chain.transaction import Transaction
 from node.mempool import Mempool, MempoolError
 from node.rpc.dispatch import Method, Params, WorkBench, inline
 from node.rpc.errors import (
@@ -54,13 +54,13 @@ class StateContext:
 
     Attributes:
         gas_cap: The most gas that a call may use.
-        refused: Told the kind of each refusal of a transaction.
+        submit: Takes a transaction of a client or raises MempoolError.
     """
 
     reader: ChainReader
     mempool: Mempool
     gas_cap: int
-    refused: Callable[[str], None]
+    submit: Callable[[bytes], Awaitable[Transaction]]
 
 
 class StateMethods:
@@ -80,7 +80,7 @@ class StateMethods:
             "eth_getProof": bench.threaded(self.proof, 2, 3),
             "eth_call": bench.threaded(self.call, 1, 3),
             "eth_estimateGas": bench.threaded(self.estimate, 1, 3),
-            "eth_sendRawTransaction": inline(self.send, 1, 1),
+            "eth_sendRawTransaction": Method(self.send, 1, 1),
         }
 
     def _view(self, parameter: object) -> StateView:
@@ -196,16 +196,12 @@ class StateMethods:
         except NotFound as error:
             raise server_error(f"missing state: {error}") from error
 
-    def send(self, params: Params) -> object:
+    async def send(self, params: Params) -> object:
         """eth_sendRawTransaction: into the mempool; returns the hash."""
         raw = read_data(params[0], "transaction")
-        head = self._reader.head()
-        rules = self._reader.forks.at(head.number + 1)
-        base_fee = self._reader.base_fee_after(head)
         try:
-            admitted = admit(self._context.mempool, rules, base_fee, raw)
+            admitted = await self._context.submit(raw)
         except MempoolError as error:
-            self._context.refused(type(error).__name__.removesuffix("Error"))
             raise server_error(str(error)) from error
         return data(admitted.hash)
 

@@ -21,6 +21,7 @@ from node.mempool import (
     ReplacementUnderpricedError,
     SenderQueueFullError,
     UnderpricedError,
+    cost_of,
 )
 
 GWEI = 10**9
@@ -284,8 +285,59 @@ def test_advance_drops_spent_nonces() -> None:
     for nonce in (0, 1, 2):
         mempool.add(make(nonce=nonce), GWEI)
     chain.accounts[ALICE] = Account(nonce=2, balance=10**18)
-    mempool.advance([ALICE, BOB])
+    expired = mempool.advance([ALICE, BOB])
     assert [tx.nonce for tx in drain(mempool)] == [2]
+    assert sorted(each.transaction.nonce for each in expired) == [0, 1]
+    assert all("next nonce 2" in each.reason for each in expired)
+
+
+def test_a_balance_that_fell_drops_the_last_ones() -> None:
+    cost = 21_000 * 2 * GWEI
+    chain = Chain({ALICE: Account(nonce=0, balance=3 * cost)})
+    mempool = pool(chain)
+    for nonce in (0, 1, 2):
+        mempool.add(make(nonce=nonce), GWEI)
+    chain.accounts[ALICE] = Account(nonce=0, balance=2 * cost - 1)
+    assert mempool.advance([BOB]) == ()
+    expired = mempool.advance([ALICE])
+    assert [each.transaction.nonce for each in expired] == [2, 1]
+    assert f"have {2 * cost - 1} want {3 * cost}" in expired[0].reason
+    assert [tx.nonce for tx in drain(mempool)] == [0]
+    assert mempool.advance([ALICE]) == ()
+
+
+def test_an_early_newcomer_may_not_take_the_money_of_later_ones() -> None:
+    cost = 21_000 * 2 * GWEI
+    mempool = pool(Chain({ALICE: Account(nonce=0, balance=2 * cost)}))
+    mempool.add(make(nonce=1), GWEI)
+    with pytest.raises(InsufficientFundsError):
+        mempool.add(make(nonce=0, value=1), GWEI)
+    mempool.add(make(nonce=0), GWEI)
+
+
+def test_a_replacement_gives_back_what_the_replaced_one_costs() -> None:
+    cost = 21_000 * 2 * GWEI
+    mempool = pool(Chain({ALICE: Account(nonce=0, balance=2 * cost)}))
+    mempool.add(make(), GWEI)
+    mempool.add(make(fee_cap=4 * GWEI, tip_cap=2 * GWEI), GWEI)
+    assert [tx.max_fee_per_gas for tx in drain(mempool)] == [4 * GWEI]
+
+
+def test_since_tells_what_came_and_still_waits() -> None:
+    mempool, calls = pool(), list[int]()
+    mempool.listeners.append(lambda: calls.append(len(mempool)))
+    assert mempool.since(0) == ([], 0)
+    first, second, third = (make(nonce=nonce) for nonce in (0, 1, 2))
+    mempool.add(first, GWEI)
+    mempool.add(second, GWEI)
+    found, seen = mempool.since(0)
+    assert found == [first, second]
+    assert mempool.since(seen) == ([], seen)
+    mempool.add(third, GWEI)
+    mempool.discard(first.hash)
+    assert mempool.since(0)[0] == [second, third]
+    assert mempool.since(seen)[0] == [third]
+    assert calls == [1, 2, 3]
 
 
 def test_discard_of_an_absent_transaction_changes_nothing() -> None:
@@ -304,6 +356,7 @@ OPERATIONS = st.lists(
         st.integers(1, 40),
         st.integers(90, 300),
         st.integers(0, 9),
+        st.integers(1, 40),
     ),
     max_size=40,
 )
@@ -311,15 +364,17 @@ OPERATIONS = st.lists(
 
 @given(OPERATIONS)
 def test_bounds_and_books_hold_after_every_call(
-    operations: list[tuple[bytes, int, int, int, int]],
+    operations: list[tuple[bytes, int, int, int, int, int]],
 ) -> None:
     chain = Chain()
     limits = PoolLimits(transactions=6, size=1_000, per_sender=4)
     mempool = Mempool(limits, chain)
-    for sender, nonce, tip, size, action in operations:
-        if action == 0:
-            chain.accounts[sender] = Account(nonce, 10**18)
-            mempool.advance([sender])
+    for sender, nonce, tip, size, action, funds in operations:
+        if action < 2:
+            before = len(mempool)
+            chain.accounts[sender] = Account(nonce, funds * 10**13)
+            expired = mempool.advance([sender])
+            assert len(mempool) == before - len(expired)
         else:
             with suppress(MempoolError):
                 mempool.add(make(sender, nonce, tip_cap=tip, size=size), GWEI)
@@ -332,3 +387,5 @@ def test_bounds_and_books_hold_after_every_call(
             nonces = [tx.nonce for tx in chosen if tx.sender == who]
             start = chain(who).nonce
             assert nonces == list(range(start, start + len(nonces)))
+            queued = [tx for tx in waiting if tx.sender == who]
+            assert sum(map(cost_of, queued)) <= chain(who).balance
