@@ -246,8 +246,10 @@ def test_offers_of_what_does_not_exist_are_bounded() -> None:
             await trio.sleep(1)
             assert len(peer.requested()) == 100
             await trio.sleep(100)
-            # 100 were asked for while 500 waited for their turn.
-            assert len(set(peer.requested())) == len(peer.requested()) == 600
+            # 500 wait for their turn, besides those that had it between two offers.
+            asked = peer.requested()
+            assert 500 <= len(asked) <= 700
+            assert len(set(asked)) == len(asked)
             nursery.cancel_scope.cancel()
 
     play(main)
