@@ -10,6 +10,7 @@ chunks are held against the hashes and the manifest's root when they are read.
 """
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -80,6 +81,7 @@ class SnapshotFile:
             BadSnapshotError: it is no snapshot file, or damaged.
         """
         self._stream = stream
+        self._lock = threading.Lock()
         stream.seek(0)
         if self._read(len(_HEAD), "head") != _HEAD:
             raise BadSnapshotError(
@@ -121,8 +123,9 @@ class SnapshotFile:
             BadSnapshotError: its bytes have changed.
         """
         place, size = self._places[index]
-        self._stream.seek(place)
-        found = self._read(size, f"chunk {index}")
+        with self._lock:  # several peers are served by several threads
+            self._stream.seek(place)
+            found = self._read(size, f"chunk {index}")
         if sha256(found) != self._hashes[index]:
             raise BadSnapshotError(f"chunk {index} is damaged")
         return found

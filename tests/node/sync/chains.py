@@ -19,6 +19,7 @@ from node.sync.blocks import BLOCKS, BlockSync, Inbox, Pace
 from node.sync.messages import Message, decode as decode_message, encode
 from node.sync.scheduler import Limits
 from node.sync.sets import ValidatorSets
+from node.sync.snapshotsync import SNAPSHOTS
 from runtime.block import BlockAttributes, BlockBuilder, ExecutedBlock, import_block
 from tests.consensus.committee import Committee
 from tests.node.tiny import ALICE, FORKS, KEY, VALIDATORS, found, transfer
@@ -173,8 +174,8 @@ class Wire:
         self._out = out
 
     async def send(self, channel: int, payload: bytes) -> None:
-        assert channel == BLOCKS.id
-        assert 0 < len(payload) <= BLOCKS.max_bytes
+        limits = {each.id: each.max_bytes for each in (BLOCKS, SNAPSHOTS)}
+        assert 0 < len(payload) <= limits[channel]
         await self._out.send((channel, payload))
 
     def try_send(self, channel: int, payload: bytes) -> bool:

@@ -47,7 +47,7 @@ def chain() -> Chain:
     made = Chain(committees={6: Committee(2, 1, 1), 11: Committee(1, 1, 1, 1)})
     made.grow(8)
     made.grow(2, [bytes(100) + bytes((n,)) for n in range(30)])
-    made.grow(5, [bytes(70_000)])
+    made.grow(5, [bytes(70_000)] * 3)
     return made
 
 

@@ -1,0 +1,304 @@
+"""Snapshot sync: a reactor that serves snapshots, and fetches one from several peers.
+
+A chunk is believed when its proof leads to the manifest's root, so each comes from
+whichever peer has room; it is *used* in order, by the restorer, which believes the
+trusted hash alone. A manifest whose chunks turn out to be false was a lie of everybody
+who offered it: they are banned, and another manifest is tried.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+import trio
+
+from chain.header import Header
+from node.p2p.errors import P2PError, PeerFaultError, PeerStalledError
+from node.p2p.interface import Channel, Peer
+from node.sync.errors import BadSnapshotError
+from node.sync.merkle import leads_to
+from node.sync.restore import Restorer
+from node.sync.snapshotfile import SnapshotFile
+from node.sync.snapshotmessages import (
+    MAX_MESSAGE_BYTES,
+    MAX_OFFERS,
+    Absent,
+    Chunk,
+    Fetch,
+    Offers,
+    decode,
+    encode,
+)
+from node.sync.snapshots import Manifest
+
+_log = structlog.get_logger("node.sync.snapshots")
+
+Inbox = trio.MemoryReceiveChannel[tuple[int, bytes]]
+Begin = Callable[[Manifest], Restorer]
+
+SNAPSHOTS = Channel(
+    id=0x41,
+    name="snapshots",
+    max_bytes=MAX_MESSAGE_BYTES,
+    messages_per_second=500,
+    bytes_per_second=64 << 20,
+    queue=16,
+    priority=1,
+)
+_OPEN_FETCHES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """Bounds of fetching; times in seconds.
+
+    Attributes:
+        ahead: Chunks that may be under way or wait for their turn.
+        each: Fetches under way with one peer.
+        patience: Longest wait for one chunk, after which its peer is dropped.
+        tick: Between two looks for what is late.
+    """
+
+    ahead: int = 32
+    each: int = 4
+    patience: float = 15.0
+    tick: float = 0.5
+
+
+@dataclass(slots=True)
+class _Supplier:
+    peer: Peer
+    scope: trio.CancelScope
+    manifests: dict[bytes, Manifest] | None = None
+    fetches: dict[tuple[bytes, int], float] = field(
+        default_factory=dict[tuple[bytes, int], float]
+    )
+    verdict: P2PError | None = None
+
+    def end(self, verdict: P2PError) -> None:
+        if self.verdict is None:
+            self.verdict = verdict
+        self.scope.cancel()
+
+
+class SnapshotSync:
+    """Offers snapshot files to peers, and fetches the snapshot of a trusted block."""
+
+    def __init__(
+        self, served: Iterable[SnapshotFile] = (), limits: FetchLimits | None = None
+    ) -> None:
+        """Wire it.
+
+        Args:
+            served: Open snapshot files; the first eight are offered.
+            limits: Of fetching.
+        """
+        files = list(served)[:MAX_OFFERS]
+        self._served = {each.manifest.root: each for each in files}
+        self._limits = limits or FetchLimits()
+        self._suppliers: dict[bytes, _Supplier] = {}
+        self._chunks: dict[int, bytes] = {}
+        self._restorer: Restorer | None = None
+        self._false: set[Manifest] = set()
+        self._changed = trio.Event()
+
+    @property
+    def channels(self) -> Sequence[Channel]:
+        """One channel."""
+        return (SNAPSHOTS,)
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Chunks that were restored, of how many; (0, 0) before one is found."""
+        restorer = self._restorer
+        return (0, 0) if restorer is None else (restorer.next, restorer.manifest.chunks)
+
+    def _note(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    # -- fetching ---------------------------------------------------------------------
+
+    async def fetch(self, begin: Begin) -> Header:
+        """Restore from peers; returns the header of the trusted block when it is done.
+
+        Args:
+            begin: Makes the restorer of a manifest; raises `BadSnapshotError` for
+                one that is of another block, which is then passed over.
+
+        Raises:
+            SyncError: the database is not empty.
+        """
+        while True:
+            changed = self._changed
+            restorer = self._restorer or await self._choose(begin)
+            if restorer is not None:
+                self._expire()
+                self._ask(restorer)
+                try:
+                    if await self._take(restorer):
+                        header = await trio.to_thread.run_sync(restorer.finish)
+                        self._restorer = None
+                        return header
+                except BadSnapshotError as error:
+                    self._condemn(restorer.manifest, str(error))
+                    continue
+            with trio.move_on_after(self._limits.tick):
+                await changed.wait()
+
+    async def _choose(self, begin: Begin) -> Restorer | None:
+        """The restorer of the manifest that most peers offer."""
+        offers = Counter(
+            manifest
+            for supplier in self._suppliers.values()
+            for manifest in (supplier.manifests or {}).values()
+            if manifest not in self._false
+        )
+        for manifest, _ in offers.most_common():
+            try:
+                restorer = await trio.to_thread.run_sync(begin, manifest)
+            except BadSnapshotError as error:
+                # Of another block: true perhaps, and no use to us.
+                self._false.add(manifest)
+                _log.info("snapshot passed over", reason=str(error))
+                continue
+            self._restorer, self._chunks = restorer, {}
+            return restorer
+        return None
+
+    def _ask(self, restorer: Restorer) -> None:
+        manifest, limits = restorer.manifest, self._limits
+        root, now = manifest.root, trio.current_time()
+        able = [
+            each
+            for each in self._suppliers.values()
+            if each.verdict is None and (each.manifests or {}).get(root) == manifest
+        ]
+        asked = {place for each in able for place in each.fetches}
+        end = min(restorer.next + limits.ahead, manifest.chunks)
+        for index in range(restorer.next, end):
+            if index in self._chunks or (root, index) in asked:
+                continue
+            free = [each for each in able if len(each.fetches) < limits.each]
+            if not free:
+                return
+            chosen = min(free, key=lambda each: (len(each.fetches), each.peer.id))
+            if chosen.peer.try_send(SNAPSHOTS.id, encode(Fetch(root, index))):
+                chosen.fetches[root, index] = now
+            else:
+                able.remove(chosen)
+                chosen.end(PeerStalledError("takes no requests for chunks"))
+
+    def _expire(self) -> None:
+        latest = trio.current_time() - self._limits.patience
+        for supplier in self._suppliers.values():
+            oldest = next(iter(supplier.fetches.values()), latest)
+            if oldest < latest:
+                supplier.end(PeerStalledError("too slow with chunks"))
+
+    async def _take(self, restorer: Restorer) -> bool:
+        """Restore what came in order; tell whether it is all."""
+        while (chunk := self._chunks.pop(restorer.next, None)) is not None:
+            await trio.to_thread.run_sync(restorer.take, chunk)
+            self._ask(restorer)
+        return restorer.complete
+
+    def _condemn(self, manifest: Manifest, reason: str) -> None:
+        _log.warning("false snapshot", root="0x" + manifest.root.hex(), reason=reason)
+        self._false.add(manifest)
+        self._restorer, self._chunks = None, {}
+        for supplier in self._suppliers.values():
+            if (supplier.manifests or {}).get(manifest.root) == manifest:
+                supplier.end(PeerFaultError(f"offered a false snapshot: {reason}"))
+
+    # -- one peer ----------------------------------------------------------------------
+
+    async def attend(self, peer: Peer, inbox: Inbox) -> None:
+        """Offer, serve and take chunks until the peer goes.
+
+        Raises:
+            PeerFaultError: it broke a rule, or offered a false snapshot.
+            PeerStalledError: it is too slow.
+        """
+        supplier = _Supplier(peer, trio.CancelScope())
+        self._suppliers[peer.id] = supplier
+        sender, receiver = trio.open_memory_channel[Fetch](_OPEN_FETCHES)
+        try:
+            with supplier.scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._serve, peer, receiver)
+                    await self._hear(supplier, inbox, sender)
+                    nursery.cancel_scope.cancel()
+        finally:
+            if self._suppliers.get(peer.id) is supplier:
+                del self._suppliers[peer.id]
+            self._note()
+        if supplier.verdict is not None:
+            raise supplier.verdict
+
+    async def _hear(
+        self,
+        supplier: _Supplier,
+        inbox: Inbox,
+        fetches: trio.MemorySendChannel[Fetch],
+    ) -> None:
+        async for _, payload in inbox:
+            if supplier.verdict is not None:
+                return
+            message = decode(payload)
+            match message:
+                case Offers():
+                    if supplier.manifests is not None:
+                        raise PeerFaultError("snapshots are offered once")
+                    supplier.manifests = {each.root: each for each in message.manifests}
+                case Fetch():
+                    try:
+                        fetches.send_nowait(message)
+                    except trio.WouldBlock:
+                        raise PeerFaultError(
+                            f"more than {_OPEN_FETCHES} fetches at once"
+                        ) from None
+                case Chunk():
+                    self._take_chunk(supplier, message)
+                case Absent():
+                    if (
+                        supplier.fetches.pop((message.root, message.index), None)
+                        is None
+                    ):
+                        raise PeerFaultError("a chunk is absent that nobody wanted")
+                    (supplier.manifests or {}).pop(message.root, None)
+            self._note()
+
+    def _take_chunk(self, supplier: _Supplier, message: Chunk) -> None:
+        place = (message.root, message.index)
+        if supplier.fetches.pop(place, None) is None:
+            raise PeerFaultError(f"chunk {message.index}: nobody asked for it")
+        restorer = self._restorer
+        if restorer is None or restorer.manifest.root != message.root:
+            return
+        count = restorer.manifest.chunks
+        if not leads_to(
+            message.root, message.index, count, message.content, message.proof
+        ):
+            raise PeerFaultError(f"chunk {message.index}: its proof is false")
+        if message.index >= restorer.next:
+            self._chunks[message.index] = message.content
+
+    async def _serve(
+        self, peer: Peer, fetches: trio.MemoryReceiveChannel[Fetch]
+    ) -> None:
+        manifests = tuple(each.manifest for each in self._served.values())
+        await peer.send(SNAPSHOTS.id, encode(Offers(manifests)))
+        async for fetch in fetches:
+            file = self._served.get(fetch.root)
+            if file is None or fetch.index >= file.manifest.chunks:
+                answer = encode(Absent(fetch.root, fetch.index))
+            else:
+                answer = await trio.to_thread.run_sync(_chunk, file, fetch.index)
+            await peer.send(SNAPSHOTS.id, answer)
+
+
+def _chunk(file: SnapshotFile, index: int) -> bytes:
+    root = file.manifest.root
+    return encode(Chunk(root, index, file.chunk(index), file.proof(index)))
