@@ -128,6 +128,18 @@ def test_the_strongest_are_seated(election: Election) -> None:
     }
 
 
+def test_one_who_waits_takes_the_first_free_seat(election: Election) -> None:
+    for name, stake in (("ben", 3), ("cat", 2), ("dan", 1)):
+        election.register(name, stake * TOKEN)
+    assert election.chain.call("Validators", "candidates") == (3, 1)
+    assert not election.view("dan").seated
+    election.act("ben", "unbond", 3 * TOKEN)
+    assert election.view("dan").seated
+    assert election.chain.call("Validators", "candidates") == (3, 0)
+    election.act("ann", "unbond", 4 * TOKEN)
+    assert election.chain.call("Validators", "candidates") == (2, 0)
+
+
 def test_stake_is_added_by_the_operator(election: Election) -> None:
     receipt = election.act("ann", "add_stake", value=TOKEN)
     assert receipt.event("Staked").stake == 5 * TOKEN
