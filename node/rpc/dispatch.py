@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 import trio
 
+from chain.errors import NotFound
 from node.rpc.envelope import (
     BadRequest,
     Body,
@@ -26,6 +27,7 @@ from node.rpc.envelope import (
 from node.rpc.errors import (
     INTERNAL_ERROR,
     METHOD_NOT_FOUND,
+    PRUNED,
     RESPONSE_TOO_LARGE,
     RpcError,
     invalid_params,
@@ -170,6 +172,12 @@ class Dispatcher:
             failed = False
         except RpcError:
             raise
+        # A node that was restored from a snapshot has no blocks and states before it.
+        except NotFound as error:
+            _log.info("rpc method failed", method=name, reason=str(error))
+            raise RpcError(
+                PRUNED, f"pruned history unavailable: {error} on this node"
+            ) from error
         # The one place where everything is caught: a bug in one method must not stop
         # the node. It is logged in full and the client learns that it was ours.
         except Exception as error:
