@@ -8,10 +8,21 @@ its sidecar; the genesis block has none.
 """
 
 from chain.sidecar import CommitCertificate, CommitSignature
-from consensus.errors import InvalidCertificate, InvalidVote
-from consensus.machine import Decide
+from consensus.errors import (
+    InvalidCertificate,
+    InvalidValidatorSet,
+    InvalidVote,
+)
+from consensus.machine import Decide, QuorumSeen
 from consensus.validators import ValidatorSet
-from consensus.votes import MAX_ROUND, Subject, VoteKind, verify_signature
+from consensus.votes import (
+    MAX_ROUND,
+    NIL,
+    Subject,
+    VoteKind,
+    verify_signature,
+    verify_vote,
+)
 
 
 def certify(decision: Decide, validators: ValidatorSet) -> CommitCertificate:
@@ -76,6 +87,39 @@ def verify_certificate(
         except InvalidVote as error:
             raise InvalidCertificate(str(error)) from error
         stake, previous = stake + validators.at(index).stake, index
+    if not validators.is_quorum(stake):
+        raise InvalidCertificate(
+            f"expected more than 2/3 of {validators.total_stake} wei, got {stake}"
+        )
+
+
+def verify_quorum(
+    genesis_hash: bytes, quorum: QuorumSeen, validators: ValidatorSet, height: int
+) -> None:
+    """Check votes that came together: a polka, or precommits before they are sealed.
+
+    Raises:
+        InvalidCertificate: nil, votes that differ in more than their times, out of
+            order, with a bad signature, or too little stake.
+    """
+    if quorum.block_hash == NIL or quorum.kind is VoteKind.PROPOSAL:
+        raise InvalidCertificate("a quorum is of prevotes or precommits for a block")
+    place = (quorum.kind, height, quorum.round, quorum.block_hash)
+    stake, previous = 0, -1
+    for vote in quorum.votes:
+        subject = vote.subject
+        if place != (subject.kind, subject.height, subject.round, subject.block_hash):
+            raise InvalidCertificate(f"a vote for something else: {subject}")
+        if vote.validator <= previous:
+            raise InvalidCertificate(
+                f"validator {vote.validator} occurs twice or out of order"
+            )
+        try:
+            verify_vote(genesis_hash, vote, validators)
+        except (InvalidVote, InvalidValidatorSet) as error:
+            raise InvalidCertificate(str(error)) from error
+        stake += validators.at(vote.validator).stake
+        previous = vote.validator
     if not validators.is_quorum(stake):
         raise InvalidCertificate(
             f"expected more than 2/3 of {validators.total_stake} wei, got {stake}"

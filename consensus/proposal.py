@@ -3,27 +3,38 @@
 | header field            | value                                                  |
 |-------------------------|--------------------------------------------------------|
 | parentHash, number      | follow the parent                                      |
-| timestamp               | greater than the parent's, in seconds                  |
+| timestamp               | of the parent's certificate (`consensus.blocktime`)    |
 | miner (coinbase)        | address of the proposer who built the block            |
 | mixHash                 | sha256("lockstep/beacon", parent's mixHash, reveal)    |
 | extraData               | hash of the next height's validator set                |
 | parentBeaconBlockRoot   | root of the sidecar                                    |
 
 and the sidecar carries the parent's commit certificate, the proposer's reveal for this
-height, and evidence. Roots, gas and fees are the runtime's to check.
+height, and evidence. Roots, gas and fees are the runtime's to check; so is what the
+staking contract does about `Findings`, which follow from the sidecar alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chain.block import Block
 from chain.header import Header
 from chain.sidecar import CommitCertificate, Sidecar
 from consensus.beacon import next_mix, verify_reveal
+from consensus.blocktime import block_time
 from consensus.certificate import verify_certificate
-from consensus.errors import InvalidCertificate, InvalidProposal, InvalidReveal
+from consensus.errors import (
+    InvalidCertificate,
+    InvalidEvidence,
+    InvalidProposal,
+    InvalidReveal,
+    InvalidVote,
+)
+from consensus.evidence import Evidence, Offence, verify_evidence
 from consensus.validators import ValidatorSet
 from consensus.votes import Subject, VoteKind, verify_signature
+
+MAX_OFFENCES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +46,16 @@ class Epoch:
         previous: Voted on the parent; its certificate is checked against it.
         current: Proposes and votes at this height.
         following: Its hash goes into `extraData`.
+        evidence_age: How many heights back evidence may reach.
+        voters: The set that voted at an earlier height within that age.
     """
 
     genesis_hash: bytes
     previous: ValidatorSet
     current: ValidatorSet
     following: ValidatorSet
+    evidence_age: int = 0
+    voters: Callable[[int], ValidatorSet] | None = None
 
     @classmethod
     def constant(cls, genesis_hash: bytes, validators: ValidatorSet) -> "Epoch":
@@ -66,86 +81,83 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
-    """A block on its way to the validators, signed by the proposer of the round."""
+class Findings:
+    """What a block's sidecar says about validators, for the staking contract.
 
-    round: int
-    block: Block
-    signature: bytes
+    Attributes:
+        offences: One for each piece of evidence, in order.
+        absent: Addresses of the parent's voters whose precommits its certificate
+            lacks, in the order of the set.
+    """
 
-    @property
-    def subject(self) -> Subject:
-        """What the proposer signed."""
-        block = self.block
-        return Subject(VoteKind.PROPOSAL, block.number, self.round, block.hash)
+    offences: tuple[Offence, ...] = ()
+    absent: tuple[bytes, ...] = ()
 
 
 def plan(
     epoch: Epoch,
     parent: Header,
-    round_: int,
+    proposer: bytes,
     *,
-    now: int,
     reveal: bytes,
     parent_certificate: CommitCertificate | None,
+    evidence: Sequence[Evidence] = (),
 ) -> Plan:
     """The consensus fields of the block on top of `parent`.
 
     Args:
         epoch: The validator sets around this height.
         parent: The committed head.
-        round_: The round in which we propose.
-        now: The shell's clock in seconds; a clock that lags yields parent + 1.
+        proposer: Our address.
         reveal: Our BLS reveal for this height.
         parent_certificate: Of the parent; None on top of genesis.
+        evidence: To be punished; the first `MAX_OFFENCES` are taken.
     """
-    height = parent.number + 1
+    pieces = tuple(each.encode() for each in evidence[:MAX_OFFENCES])
     return Plan(
-        height=height,
-        timestamp=max(now, parent.timestamp + 1),
-        coinbase=epoch.current.proposer(height, round_).address,
+        height=parent.number + 1,
+        timestamp=block_time(parent.timestamp, parent_certificate, epoch.previous),
+        coinbase=proposer,
         mix_hash=next_mix(parent.mix_hash, reveal),
         extra_data=epoch.following.hash,
-        sidecar=Sidecar(parent_certificate, reveal, ()),
+        sidecar=Sidecar(parent_certificate, reveal, pieces),
     )
 
 
-def propose(
-    plan_: Plan,
-    round_: int,
-    build: Callable[[Plan], Block],
-    sign: Callable[[Subject], bytes],
-) -> Proposal:
-    """Build the planned block and sign it as this round's proposal.
-
-    Args:
-        plan_: From `plan`.
-        round_: The round in which we propose.
-        build: The runtime's builder, filling in transactions and roots.
-        sign: The shell's signer; it must have made the signature durable.
-    """
-    block = build(plan_)
-    subject = Subject(VoteKind.PROPOSAL, block.number, round_, block.hash)
-    return Proposal(round_, block, sign(subject))
+def findings(epoch: Epoch, sidecar: Sidecar) -> Findings:
+    """What the staking contract is told by a sidecar that was checked or planned."""
+    certificate = sidecar.parent_certificate
+    absent: tuple[bytes, ...] = ()
+    if certificate is not None:
+        present = {entry.validator for entry in certificate.signatures}
+        absent = tuple(
+            member.address
+            for member in epoch.previous.members
+            if member.address not in present
+        )
+    offences = tuple(Evidence.decode(piece).offence for piece in sidecar.evidence)
+    return Findings(offences, absent)
 
 
-def check_proposal(epoch: Epoch, parent: Header, proposal: Proposal) -> None:
-    """Check a proposal's signature, proposer and block.
+def verify_proposal(
+    genesis_hash: bytes, subject: Subject, signature: bytes, validators: ValidatorSet
+) -> None:
+    """Check that the proposer of the subject's round signed it.
 
     Raises:
-        InvalidVote: the signature is not the round's proposer's.
-        InvalidProposal: the block breaks a rule; see `check_block`.
+        InvalidVote: no proposal, or not the signature of whose turn it is.
     """
-    block = proposal.block
-    proposer = epoch.current.proposer(block.number, proposal.round)
-    verify_signature(
-        epoch.genesis_hash, proposal.subject, proposal.signature, proposer.address
-    )
-    check_block(epoch, parent, block)
+    if subject.kind is not VoteKind.PROPOSAL:
+        raise InvalidVote("a vote is no proposal")
+    turn = validators.proposer(subject.height, subject.round)
+    verify_signature(genesis_hash, subject, signature, turn.address)
 
 
-def check_block(epoch: Epoch, parent: Header, block: Block) -> None:
+def check_block(epoch: Epoch, parent: Header, block: Block) -> Findings:
     """Check every rule of the table above, for a proposal or a committed block.
+
+    Returns:
+        What the staking contract must be told when the block is executed.
 
     Raises:
         InvalidProposal: naming the field, what was expected and what came.
@@ -153,16 +165,14 @@ def check_block(epoch: Epoch, parent: Header, block: Block) -> None:
     header, sidecar = block.header, block.sidecar
     _equal("number", parent.number + 1, header.number)
     _equal("parentHash", parent.hash, header.parent_hash)
-    if header.timestamp <= parent.timestamp:
-        expected = f"more than {parent.timestamp}"
-        raise InvalidProposal("timestamp", expected, header.timestamp)
     _equal("extraData", epoch.following.hash, header.extra_data)
     _equal("parentBeaconBlockRoot", sidecar.root(), header.parent_beacon_block_root)
     _check_beacon(epoch, parent, block)
     _check_parent_certificate(epoch, parent, sidecar.parent_certificate)
-    # Evidence has no effect on stake yet, so a block that carries some is refused:
-    # bytes that nobody checks must not become final.
-    _equal("evidence", 0, len(sidecar.evidence))
+    time = block_time(parent.timestamp, sidecar.parent_certificate, epoch.previous)
+    _equal("timestamp", time, header.timestamp)
+    _check_evidence(epoch, header.number, sidecar.evidence)
+    return findings(epoch, sidecar)
 
 
 def _check_beacon(epoch: Epoch, parent: Header, block: Block) -> None:
@@ -197,6 +207,35 @@ def _check_parent_certificate(
         )
     except InvalidCertificate as error:
         raise InvalidProposal("certificate", error, certificate.block_hash) from error
+
+
+def _check_evidence(epoch: Epoch, height: int, pieces: tuple[bytes, ...]) -> None:
+    if len(pieces) > MAX_OFFENCES:
+        raise InvalidProposal("evidence", f"at most {MAX_OFFENCES}", len(pieces))
+    offenders: set[bytes] = set()
+    for piece in pieces:
+        try:
+            evidence = Evidence.decode(piece)
+            check_evidence(epoch, height, evidence)
+        except InvalidEvidence as error:
+            raise InvalidProposal("evidence", error, piece) from error
+        if evidence.validator in offenders:
+            raise InvalidProposal("evidence", "one piece for each validator", piece)
+        offenders.add(evidence.validator)
+
+
+def check_evidence(epoch: Epoch, height: int, evidence: Evidence) -> None:
+    """Check that evidence may be in the block at `height`.
+
+    Raises:
+        InvalidEvidence: too old, of a height that is not past, or no proof.
+    """
+    oldest = max(1, height - epoch.evidence_age)
+    if not oldest <= evidence.height < height or epoch.voters is None:
+        raise InvalidEvidence(
+            f"expected a height of {oldest}..{height - 1}, got {evidence.height}"
+        )
+    verify_evidence(epoch.genesis_hash, evidence, epoch.voters(evidence.height))
 
 
 def _equal(field: str, expected: object, got: object) -> None:

@@ -1,4 +1,6 @@
-"""A devnet and actors as separate processes on this machine, for tests and the demo.
+"""A chain and actors as separate processes on this machine, for tests and the demo.
+
+The chain is a devnet of one validator, or a network of several with a process each.
 
 Each process has a directory and an account of its own and is watched through the JSON
 lines that it prints. Nothing is shared but the node's URL.
@@ -7,6 +9,7 @@ lines that it prints. Nothing is shared but the node's URL.
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,17 +20,31 @@ from typing import Self, cast
 
 from lockstep.errors import LockstepError
 
-__all__ = ["Account", "Line", "Localnet", "LocalnetError", "Process"]
+__all__ = ["Account", "Line", "Localnet", "LocalnetError", "Process", "eventually"]
 
 Line = Mapping[str, object]
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 _POLL_SECONDS = 0.05
 _TAIL = 2000
+_PORT_ATTEMPTS = 50
 
 
 class LocalnetError(LockstepError):
     """A process ended, or did not do in time what it was started for."""
+
+
+def eventually(happened: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait until something has happened.
+
+    Raises:
+        LocalnetError: it has not in time.
+    """
+    deadline = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > deadline:
+            raise LocalnetError(f"not within {seconds:.0f} s: {what}")
+        time.sleep(_POLL_SECONDS)
 
 
 class Account:
@@ -173,7 +190,7 @@ class Process:
 
 
 class Localnet:
-    """A running devnet; use as a context manager."""
+    """A running chain; use as a context manager."""
 
     def __init__(
         self,
@@ -181,6 +198,7 @@ class Localnet:
         *,
         block_time: float = 1.0,
         parameters: Mapping[str, int] | None = None,
+        validators: int = 1,
         heard: Callable[[str, Line], None] | None = None,
     ) -> None:
         """Describe it.
@@ -189,55 +207,100 @@ class Localnet:
             directory: everything is kept below it.
             block_time: seconds.
             parameters: of contracts, to change.
+            validators: how many, each in a process of its own.
             heard: called with every line that any process prints.
         """
         self.directory = directory
+        self.validators = validators
         self._options = ["--block-time", str(block_time)]
         for name, value in (parameters or {}).items():
             self._options += ["--parameter", f"{name}={value}"]
         self._heard = heard
         self._processes: list[Process] = []
         self._actors: list[Process] = []
+        self.nodes: list[Process] = []
+        self._commands: list[list[str]] = []
+        self._down: set[int] = set()
         self.url = ""
+        self.urls: list[str] = []
         self.accounts: list[Account] = []
 
     @property
+    def node(self) -> Process:
+        """The node whose RPC everybody uses."""
+        return self.nodes[0]
+
+    @property
     def database(self) -> Path:
-        """The node's data directory."""
-        return self.directory / "node"
+        """That node's data directory."""
+        return self.databases[0]
+
+    @property
+    def databases(self) -> list[Path]:
+        """Every node's data directory."""
+        if self.validators == 1:
+            return [self.directory / "node"]
+        return [self.directory / f"node{index}" for index in range(self.validators)]
 
     def __enter__(self) -> Self:
-        """Start the node and wait until it answers."""
-        ready = self._start_node("0")
-        self.url = str(ready["rpc"])
-        funded = cast("Sequence[Mapping[str, str]]", ready["accounts"])
+        """Start every node and wait until each answers."""
+        made = None if self.validators == 1 else self._make_network()
+        if made is None:
+            options = [*self._options, "--data-dir", str(self.database)]
+            self._commands = [["devnet", "--json", "--port", "0", *options]]
+        self.nodes = [self._launch(i) for i in range(self.validators)]
+        try:
+            ready = [node.wait_for("ready", _START_SECONDS) for node in self.nodes]
+        except LocalnetError:
+            for node in self.nodes:
+                node.kill()
+            raise
+        self.urls = [str(each["rpc"]) for each in ready]
+        self.url = self.urls[0]
+        if made is None:
+            port = self.url.rpartition(":")[2]
+            self._commands[0][3] = port
+        funded = cast("Sequence[Mapping[str, str]]", (made or ready[0])["accounts"])
         self.accounts = [Account(one["address"], one["private_key"]) for one in funded]
         return self
 
-    def kill_node(self) -> None:
-        """Kill the node at once, as a crash would."""
-        self.node.kill()
+    def _make_network(self) -> Line:
+        arguments = ["testnet", str(self.directory), "--json", *self._options]
+        arguments += ["-v", str(self.validators)]
+        arguments += ["--p2p-port", str(_free_ports(self.validators))]
+        arguments += ["--rpc-port", str(_free_ports(self.validators))]
+        maker = Process("testnet", arguments, self.directory / "testnet-log")
+        made = maker.wait_for("made", _START_SECONDS)
+        maker.stop()
+        nodes = cast("Sequence[Mapping[str, str]]", made["nodes"])
+        self._commands = [
+            ["node", "run", "--json", "--config", node["config"]] for node in nodes
+        ]
+        return made
 
-    def restart_node(self) -> None:
-        """Start the node again on its data and its port."""
-        self._start_node(self.url.rpartition(":")[2])
+    def kill_node(self, index: int = 0) -> None:
+        """Kill a node at once, as a crash would."""
+        self._down.add(index)
+        self.nodes[index].kill()
 
-    def _start_node(self, port: str) -> Line:
-        arguments = ["devnet", "--json", "--port", port, *self._options]
-        arguments += ["--data-dir", str(self.database)]
-        # What the node prints is not part of the actors' story, so nobody hears it.
-        self.node = Process("node", arguments, self.directory / "node-log")
-        try:
-            return self.node.wait_for("ready", _START_SECONDS)
-        except LocalnetError:
-            self.node.kill()
-            raise
+    def restart_node(self, index: int = 0) -> None:
+        """Start a node again on its data and its ports."""
+        self.nodes[index] = self._launch(index)
+        self.nodes[index].wait_for("ready", _START_SECONDS)
+        self._down.discard(index)
+
+    def _launch(self, index: int) -> Process:
+        # What nodes print is not part of the actors' story, so nobody hears it.
+        name = "node" if self.validators == 1 else f"node{index}"
+        log = self.directory / f"{name}-log"
+        return Process(name, self._commands[index], log)
 
     def __exit__(self, *_: object) -> None:
-        """Stop all actors, then the node."""
+        """Stop all actors, then the nodes."""
         for process in self._processes:
             process.stop()
-        self.node.stop()
+        for node in self.nodes:
+            node.stop()
 
     def key_file(self, name: str, account: Account) -> Path:
         """An actor's key file in its own directory."""
@@ -271,7 +334,8 @@ class Localnet:
         Raises:
             LocalnetError: one did.
         """
-        for process in (self.node, *self._actors):
+        up = [node for i, node in enumerate(self.nodes) if i not in self._down]
+        for process in (*up, *self._actors):
             if not process.running:
                 raise LocalnetError(
                     f"{process.name} ended unexpectedly: {process.errors()!r}"
@@ -281,3 +345,23 @@ class Localnet:
         process = Process(name, arguments, self.directory / name, self._heard)
         self._processes.append(process)
         return process
+
+
+def _free_ports(count: int) -> int:
+    """The first of `count` ports in a row that nobody listens on at this moment."""
+    for _ in range(_PORT_ATTEMPTS):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            first = int(probe.getsockname()[1])
+        if first + count <= 65_536 and all(map(_is_free, range(first, first + count))):
+            return first
+    raise LocalnetError(f"found no {count} free ports in a row")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

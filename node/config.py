@@ -27,7 +27,7 @@ def _split_commas(value: object) -> object:
     return value
 
 
-Origins = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 
 
 class NodeConfig(BaseModel):
@@ -42,10 +42,26 @@ class NodeConfig(BaseModel):
     """Name of a bundled chain specification, or the path of a JSON file."""
     data_dir: Path = Path("~/.lockstep/node")
     block_time: float = Field(default=1.0, ge=0.05, le=3600)
+    """From the beginning of one height to the next, when all goes well."""
+    timeout_propose: float = Field(default=4.0, ge=0.05, le=600)
+    timeout_vote: float = Field(default=1.0, ge=0.05, le=600)
+    timeout_delta: float = Field(default=0.5, ge=0, le=60)
+    """Each further round of a height waits so much longer."""
+
+    p2p_listen: str = ""
+    """host:port for other nodes; empty: none can connect."""
+    p2p_advertise: str = ""
+    """host:port where others reach this node, if it is not what they see."""
+    p2p_persistent_peers: Words = ()
+    """id@host:port of nodes that are dialled again for ever."""
+    p2p_bootstrap: Words = ()
+    """id@host:port of nodes to ask for others."""
+    p2p_max_inbound: int = Field(default=40, ge=0, le=1_000)
+    p2p_max_outbound: int = Field(default=10, ge=0, le=1_000)
 
     rpc_host: str = "127.0.0.1"
     rpc_port: int = Field(default=8545, ge=0, le=65_535)
-    rpc_cors_origins: Origins = ()
+    rpc_cors_origins: Words = ()
     """Web origins that may call; empty sends no CORS header at all."""
     rpc_max_body: int = Field(default=2 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024)
     rpc_max_batch: int = Field(default=100, ge=1, le=10_000)

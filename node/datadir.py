@@ -4,6 +4,7 @@ LOCK                      held while a process works here
 chain.json                the chain specification this directory belongs to
 database/                 LevelDB: blocks, receipts, state
 mempool.journal           see node.pool_journal
+wal/                      see node.wal
 validator/key.json        secp256k1 and BLS secrets of the validator, mode 0600
 validator/last-sign.json  see node.signer
 validator/last-proposal.rlp

@@ -1,17 +1,21 @@
 """The engine: performs the effects of `consensus.machine`, height after height.
 
-One height, in order, each step durable before the next:
+One task owns the machine. What peers send is checked in `receive`, in the task of
+whoever brings it, so that a lie is told apart at once; what passes is queued. The
+engine takes one input at a time, in this order, each step done before the next:
 
-1. build a block from the mempool, or find the one that was signed before a crash;
-2. store and sign it as our proposal, then sign prevote and precommit (`node.signer`);
-3. commit block, receipts, state, certificate and the new head in one atomic batch.
+1. write the input to the log (`node.wal`), and on the disk if we signed it;
+2. feed it to the machine;
+3. perform the effects: build, sign (`node.signer` makes it durable first), wait,
+   commit block, receipts, state, certificate and head in one atomic batch.
 
-A process killed between any two of these steps starts again at the last committed
-head. If it had signed a proposal for the next height, it proposes that very block
-again, so whatever signature already left stays true.
+A process killed between any two of these starts again at the last committed head,
+feeds the log of its height to the machine and asks it what is still to do. Signatures
+are asked of the signer, which repeats or refuses, so nothing that left is contradicted.
 
-Building, signing and committing run in one worker thread, so the event loop keeps
-answering; the mempool belongs to the event loop and is only read through a snapshot.
+Building, checking, signing and committing run in worker threads, so the event loop
+keeps answering; the mempool belongs to the loop and is read through a snapshot. What
+others need from here (`node.gossip`) they read, and wait on `changed`.
 """
 
 import math
@@ -19,23 +23,25 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import structlog
 import trio
 
 from chain.block import Block
-from chain.database import ChainDatabase
 from chain.errors import BadSignature
 from chain.header import Header
 from chain.sidecar import CommitCertificate
-from chain.transaction import Transaction, decode
+from chain.transaction import Transaction
 from consensus.beacon import make_reveal
-from consensus.certificate import certify
+from consensus.certificate import certify, verify_certificate, verify_quorum
+from consensus.errors import Impossible, InvalidProposal
+from consensus.evidence import Evidence
 from consensus.machine import (
     BlockChecked,
     Build,
     Decide,
+    Effect,
     Equivocation,
     Fetch,
     Input,
@@ -45,28 +51,40 @@ from consensus.machine import (
     Sign,
     Start,
     State,
+    Step,
+    TimedOut,
+    TimeoutKind,
     VoteSeen,
     apply,
+    resume,
 )
-from consensus.proposal import Epoch, Plan, check_block, plan
+from consensus.messages import (
+    Accusation,
+    Ballot,
+    BlockPart,
+    Message,
+    Proposal,
+    Quorum,
+)
+from consensus.parts import cut
+from consensus.proposal import verify_proposal
+from consensus.votes import Vote, VoteKind, verify_vote
+from node.accusations import EvidencePool
 from node.datadir import ValidatorKey
-from node.errors import LedgerError
-from node.mempool import Mempool, Selection
+from node.errors import DoubleSignError, LedgerError, SafetyError
+from node.height import Height, vote_key
+from node.ledger import Dropped, Ledger
+from node.logbook import Begun, Received, Whole, decode_entry, encode_entry
+from node.mempool import Mempool
 from node.metrics import Metrics
-from node.signer import Signer
-from runtime.block import (
-    BlockAttributes,
-    BlockBuilder,
-    ExecutedBlock,
-    import_block,
-)
-from runtime.errors import BlockFull, NonceTooHigh, TransactionInvalid
+from node.signer import Signed, Signer
+from node.wal import WriteAheadLog
+from runtime.block import ExecutedBlock
+from runtime.errors import InvalidBlock
 from runtime.fees import next_base_fee
-from runtime.rules import ForkSchedule
 
 _log = structlog.get_logger("node.engine")
-_BUILD_SECONDS = 2.0
-_MAX_MISFITS = 16
+ROUNDS_OF_PROPOSALS_AHEAD = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,235 +96,489 @@ class Validator:
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
-    """A transaction that no block may hold, found while building."""
+class Timeouts:
+    """How long a round waits, in seconds; each round waits `delta` longer."""
 
-    transaction: Transaction
-    reason: str
+    propose: float = 4.0
+    vote: float = 1.0
+    delta: float = 0.5
+
+    def of(self, kind: TimeoutKind, round_: int) -> float:
+        """The wait of that kind in that round."""
+        base = self.propose if kind is TimeoutKind.PROPOSE else self.vote
+        return base + self.delta * round_
 
 
 @dataclass(frozen=True, slots=True)
-class Produced:
-    """A height that was decided and committed."""
+class Certified:
+    """A block that was final elsewhere, brought by sync."""
 
     block: Block
-    transactions: tuple[Transaction, ...]
-    dropped: tuple[Dropped, ...]
+    certificate: CommitCertificate
+    done: trio.Event
 
 
-@dataclass(slots=True)
-class _Height:
-    """What one height gathers on its way."""
-
-    parent: Header
-    selection: Selection
-    executed: ExecutedBlock | None = None
-    included: list[Transaction] = field(default_factory=list[Transaction])
-    dropped: list[Dropped] = field(default_factory=list[Dropped])
+_Item = Begun | TimedOut | Received | Whole | Certified
 
 
 class Engine:
-    """Makes blocks on one database."""
+    """Takes part in consensus on one database."""
 
     def __init__(
         self,
-        database: ChainDatabase,
-        forks: ForkSchedule,
-        epoch: Epoch,
-        validator: Validator,
+        ledger: Ledger,
+        wal: WriteAheadLog,
+        validator: Validator | None,
         mempool: Mempool,
         metrics: Metrics,
         *,
+        timeouts: Timeouts | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         """Wire an engine.
 
         Args:
-            database: Holds at least the genesis block.
-            forks: Rules by height.
-            epoch: Who votes.
-            validator: Our keys and signer.
+            ledger: The chain.
+            wal: The log of this node.
+            validator: Our keys and signer; None follows without a vote.
             mempool: Owned by the task that calls `run`.
             metrics: Told about every block.
+            timeouts: How long rounds wait.
             now: The wall clock, seconds since 1970.
-
-        Raises:
-            LedgerError: our key is not in the validator set.
         """
-        self._database = database
-        self._forks = forks
-        self._epoch = epoch
+        self._ledger = ledger
+        self._wal = wal
         self._validator = validator
         self._mempool = mempool
         self._metrics = metrics
+        self._timeouts = timeouts or Timeouts()
         self._now = now
+        self._block_time: float | None = None
+        self._started = -math.inf
+        self._queue: deque[_Item] = deque()
+        self._timers: list[tuple[float, _Item]] = []
         self.last_commit = math.inf
-        index = epoch.current.index_of(validator.key.address)
-        if index is None:
-            raise LedgerError(
-                f"0x{validator.key.address.hex()} is not in the validator set of "
-                "this chain"
-            )
-        self._index = index
+        self.current: Height | None = None
+        self.previous: Height | None = None
+        self.evidence = EvidencePool(ledger.epochs)
+        self.changed = trio.Event()
+
+    # -- for others --------------------------------------------------------------
+
+    @property
+    def address(self) -> bytes | None:
+        """Ours as a validator."""
+        return None if self._validator is None else self._validator.key.address
+
+    def height(self, number: int) -> Height | None:
+        """The height under way or the one before it."""
+        for each in (self.current, self.previous):
+            if each is not None and each.number == number:
+                return each
+        return None
+
+    def receive(self, message: Message) -> None:
+        """Check what a peer says and queue it if it is new and of this height.
+
+        Raises:
+            ConsensusError: it breaks a rule that every correct node keeps.
+        """
+        match message:
+            case Ballot():
+                self._receive_vote(message)
+            case Proposal():
+                self._receive_proposal(message)
+            case BlockPart():
+                self._receive_part(message)
+            case Quorum():
+                self._receive_quorum(message)
+            case Accusation():
+                self._receive_evidence(message.evidence)
+            case _:
+                raise TypeError(f"{type(message).__name__} is no input of consensus")
+
+    async def import_certified(
+        self, block: Block, certificate: CommitCertificate
+    ) -> None:
+        """Make a block the head that others have committed; returns when it is done.
+
+        A block that is not the head's child is passed over.
+
+        Raises:
+            InvalidCertificate: it is not final.
+        """
+        if block.number != self._ledger.head.number + 1:
+            return
+        verify_certificate(
+            self._ledger.genesis_hash,
+            certificate,
+            self._ledger.epochs.voters(block.number),
+            height=block.number,
+            block_hash=block.hash,
+        )
+        done = trio.Event()
+        self._put(Certified(block, certificate, done))
+        await done.wait()
+
+    # -- life ------------------------------------------------------------------
 
     async def run(self, block_time: float) -> None:
-        """Make a block every `block_time` seconds until cancelled.
+        """Take part until cancelled; heights begin `block_time` seconds apart.
 
-        A block that takes longer delays those after it; beats that were missed are
-        not made up for. Cancellation waits for a block that is under way.
+        A height that takes longer delays those after it; beats that were missed are
+        not made up for. Cancellation waits for a block that is being committed.
         """
-        beat = self.last_commit = trio.current_time()
+        self._block_time = block_time
+        self.last_commit = trio.current_time()
+        self._started = trio.current_time()
         while True:
-            beat = max(beat + block_time, trio.current_time())
-            await trio.sleep_until(beat)
             await self.step()
 
     async def step(self) -> Header:
-        """Make and commit one block."""
-        started = trio.current_time()
-        head = self._database.head()
-        rules = self._forks.at(head.number + 1)
-        base_fee = next_base_fee(rules, head, self._database.steps(head.hash))
-        selection = self._mempool.select(base_fee)
-        produced = await trio.to_thread.run_sync(self.produce, selection)
-        self._note(produced, trio.current_time() - started)
-        return produced.block.header
+        """Take part in one height, until its block is committed."""
+        head = self._ledger.head
+        if self.current is None or self.current.number != head.number + 1:
+            await self._open(head)
+        height = self.current  # None when the log held the decision already
+        while height is not None and self.current is height:
+            await self._take(await self._next())
+        return self._ledger.head
 
-    def produce(self, selection: Selection) -> Produced:
-        """One height, from `Start` to the committed batch. Runs in a worker thread."""
-        parent = self._database.head()
-        state = State(self._epoch.current, parent.number + 1, self._index)
-        work = _Height(parent, selection)
-        inputs: deque[Input] = deque([Start()])
-        while inputs:
-            state, effects = apply(state, inputs.popleft())
-            for effect in effects:
-                match effect:
-                    case Build():
-                        inputs.extend(self._propose(work, effect.round))
-                    case Sign():
-                        vote = self._validator.signer.vote(effect.subject, self._index)
-                        inputs.append(VoteSeen(vote))
-                    case Decide():
-                        certificate = certify(effect, self._epoch.current)
-                        return self._commit(work, certificate)
-                    case Schedule():
-                        pass  # one validator alone never waits for a vote
-                    case Equivocation() | Propose() | Fetch():
-                        raise LedgerError(
-                            f"height {state.height}: one validator alone cannot "
-                            f"come to {type(effect).__name__}"
-                        )
-        raise LedgerError(
-            f"height {state.height} stopped in step {state.step.name}: this node "
-            "is not the only validator of its chain, and cannot reach others yet"
+    async def hurry(self) -> Header:
+        """Begin the height under way now, whatever the beat; returns its block."""
+        number = self._ledger.head.number + 1
+        while self._ledger.head.number < number:
+            now = trio.current_time()
+            hurried = [
+                (now if isinstance(item, Begun) else due, item)
+                for due, item in self._timers
+            ]
+            if hurried != self._timers and self._timers[0][0] > now:
+                self._timers = hurried
+                self._note_change()
+            await self.changed.wait()
+        return self._ledger.head
+
+    async def _open(self, parent: Header) -> None:
+        """Begin a height, or go on with it after a restart."""
+        number = parent.number + 1
+        validators = self._ledger.epochs.voters(number)
+        me = None if self.address is None else validators.index_of(self.address)
+        opened = self.current = Height(parent, State(validators, number, me))
+        self._queue = deque(each for each in self._queue if isinstance(each, Certified))
+        records = self._wal.open(number)
+        due = trio.current_time()
+        if self._block_time is not None:
+            due = max(due, self._started + self._block_time)
+        self._timers = [(due, Begun())]
+        if records:
+            _log.info("going on with a height", height=number, inputs=len(records))
+            for record in records:
+                await self._take(decode_entry(record), replaying=True)
+            state = opened.state
+            if state.step is not Step.NEW:
+                self._timers = []
+                await self._perform(resume(state))
+        self._note_change()
+
+    async def _next(self) -> _Item:
+        """The next input: what is queued, or the first timer to ring."""
+        while not self._queue:
+            if not self._timers:
+                await self.changed.wait()
+                continue
+            first = min(self._timers, key=lambda timer: timer[0])
+            event = self.changed
+            with trio.move_on_at(first[0]):
+                await event.wait()
+                continue
+            self._timers.remove(first)
+            return first[1]
+        await trio.lowlevel.checkpoint()
+        return self._queue.popleft()
+
+    def _put(self, item: _Item) -> None:
+        self._queue.append(item)
+        self._note_change()
+
+    def _note_change(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
+    # -- intake ------------------------------------------------------------------
+
+    def _receive_vote(self, ballot: Ballot) -> None:
+        vote = ballot.vote
+        height = self.height(vote.subject.height)
+        if height is None or height.knows(vote) or not height.takes(vote):
+            return
+        verify_vote(self._ledger.genesis_hash, vote, height.validators)
+        if height is self.previous:
+            # Too late for the decision, in time for the next block's certificate.
+            height.state, effects = apply(height.state, VoteSeen(vote))
+            self._accuse(height, effects)
+            return
+        height.pending.add(vote_key(vote))
+        self._put(Received(ballot))
+
+    def _receive_proposal(self, proposal: Proposal) -> None:
+        subject = proposal.subject
+        height = self.current
+        if height is None or subject.height != height.number:
+            return
+        known = height.proposals.get(subject.round)
+        if known is not None and not known.subject.contradicts(subject):
+            return
+        wanted = subject.block_hash in height.wanted
+        ahead = subject.round - height.state.round
+        if not wanted and not -1 <= ahead <= ROUNDS_OF_PROPOSALS_AHEAD:
+            return
+        verify_proposal(
+            self._ledger.genesis_hash, subject, proposal.signature, height.validators
         )
+        if known is not None:
+            self._accuse_proposer(height, known, proposal)
+            return
+        height.note_proposal(proposal)
+        self._put(Received(proposal))
 
-    def _propose(self, work: _Height, round_: int) -> tuple[Input, ...]:
-        """Our block for this height, executed, stored and signed."""
-        signer = self._validator.signer
-        height = work.parent.number + 1
-        signed = signer.pending_proposal(height)
-        if signed is None:
-            executed = self._fill(work, self._plan(work.parent, round_))
+    def _receive_part(self, message: BlockPart) -> None:
+        height = self.current
+        if height is None or message.height != height.number:
+            return
+        assembly = height.assemblies.get(message.parts_root)
+        if assembly is None or not assembly.add(message.part):
+            return
+        assembly.arrived = trio.current_time()
+        if assembly.complete:
+            self._put(Whole(assembly.root, assembly.block()))
         else:
-            _log.info("proposing again what was signed before", height=height)
-            check_block(self._epoch, work.parent, signed)
-            rules = self._forks.at(height)
-            executed = import_block(rules, self._database, work.parent, signed)
-            work.included = [decode(raw, rules.chain_id) for raw in signed.transactions]
-        work.executed = executed
-        signer.sign_proposal(round_, executed.block)
-        block_hash = executed.block.hash
-        return ProposalSeen(round_, block_hash), BlockChecked(block_hash, valid=True)
+            self._note_change()
 
-    def _plan(self, parent: Header, round_: int) -> Plan:
-        certificate = None
-        if parent.number:
-            certificate = self._database.certificate(parent.hash)
-            if certificate is None:
-                raise LedgerError(
-                    f"block {parent.number} has no commit certificate in the database"
-                )
-        reveal = make_reveal(
-            self._epoch.genesis_hash,
-            parent.number + 1,
-            self._validator.key.beacon_secret,
+    def _receive_quorum(self, message: Quorum) -> None:
+        quorum, height = message.quorum, self.current
+        if height is None or message.height != height.number:
+            return
+        place = (quorum.kind, quorum.round, quorum.block_hash)
+        if height.state.votes_for(*place) is not None:
+            return
+        verify_quorum(
+            self._ledger.genesis_hash, quorum, height.validators, height.number
         )
-        return plan(
-            self._epoch,
-            parent,
-            round_,
-            now=int(self._now()),
-            reveal=reveal,
-            parent_certificate=certificate,
+        self._put(Received(message))
+
+    def _receive_evidence(self, evidence: Evidence) -> None:
+        if self.evidence.check(self._ledger.head, evidence):
+            self._accept(evidence)
+
+    def _accuse(self, height: Height, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Equivocation):
+                found = Evidence.of(effect.first, effect.second, height.validators)
+                self._accept(found)
+
+    def _accuse_proposer(self, height: Height, one: Proposal, other: Proposal) -> None:
+        turn = height.validators.proposer(height.number, one.subject.round)
+        index = height.validators.members.index(turn)
+        first, second = (
+            Vote(each.subject, index, each.signature) for each in (one, other)
         )
+        self._accept(Evidence.of(first, second, height.validators))
 
-    def _fill(self, work: _Height, planned: Plan) -> ExecutedBlock:
-        """Build the planned block from the mempool's best transactions."""
-        builder = self._builder(work, planned)
-        deadline = time.monotonic() + _BUILD_SECONDS
-        misfits = 0
-        selection = work.selection
-        while (best := selection.best()) is not None:
-            if misfits >= _MAX_MISFITS or time.monotonic() > deadline:
-                break
-            try:
-                builder.apply(best)
-            except BlockFull:
-                misfits += 1
-                selection.skip()
-            except NonceTooHigh:
-                selection.skip()
-            except TransactionInvalid as error:
-                work.dropped.append(Dropped(best, str(error)))
-                selection.skip()
-            # A fault of ours in executing one transaction must not stop the chain:
-            # it is logged in full, and the block is built again without it.
-            except Exception as error:  # noqa: BLE001 - the boundary, see above
-                _log.exception("transaction failed", hash="0x" + best.hash.hex())
-                work.dropped.append(Dropped(best, f"internal error: {error!r}"))
-                selection.skip()
-                builder = self._builder(work, planned)
-            else:
-                work.included.append(best)
-                selection.accept()
-        return builder.seal()
+    def _accept(self, evidence: Evidence) -> None:
+        if self.evidence.add(evidence):
+            self._note_change()
 
-    def _builder(self, work: _Height, planned: Plan) -> BlockBuilder:
-        """A builder of the planned block that holds what was included so far."""
-        builder = BlockBuilder(
-            self._forks.at(planned.height),
-            self._database,
-            work.parent,
-            BlockAttributes(
-                timestamp=planned.timestamp,
-                coinbase=planned.coinbase,
-                mix_hash=planned.mix_hash,
-                extra_data=planned.extra_data,
-                sidecar=planned.sidecar,
+    # -- one input ---------------------------------------------------------------
+
+    async def _take(self, item: _Item, *, replaying: bool = False) -> None:
+        """Log an input, feed it to the machine, perform what follows."""
+        if isinstance(item, Certified):
+            await self._import(item)
+            return
+        height = self._height()
+        early = not isinstance(item, Begun) and not (
+            isinstance(item, Received) and isinstance(item.message, Ballot)
+        )
+        if early and height.state.step is Step.NEW:
+            # Somebody's clock is ahead of ours: the height has begun.
+            self._timers = [each for each in self._timers if each[1] != Begun()]
+            await self._take(Begun(), replaying=replaying)
+        if not replaying:
+            self._wal.append(encode_entry(item))
+            if self._is_own(item):
+                self._wal.sync()
+        for event in await self._as_inputs(height, item):
+            height.state, effects = self._apply(height, event)
+            if isinstance(event, VoteSeen) and height.knows(event.vote):
+                height.arrived[vote_key(event.vote)] = trio.current_time()
+            self._note_change()
+            if not replaying:
+                await self._perform(effects)
+
+    def _height(self) -> Height:
+        if self.current is None:
+            raise LedgerError("no height is under way")
+        return self.current
+
+    def _is_own(self, item: _Item) -> bool:
+        me = self._height().state.me
+        match item:
+            case Received(Ballot(vote)):
+                return vote.validator == me
+            case Received(Proposal(subject)):
+                turn = self._height().validators.proposer(subject.height, subject.round)
+                return turn.address == self.address
+            case _:
+                return False
+
+    def _apply(self, height: Height, event: Input) -> tuple[State, tuple[Effect, ...]]:
+        try:
+            return apply(height.state, event)
+        except Impossible as error:
+            raise SafetyError(
+                f"{error}; this node stops. Compare its version with the others', and "
+                "keep the data directory: the log in it is evidence"
+            ) from error
+
+    async def _as_inputs(self, height: Height, item: _Item) -> tuple[Input, ...]:
+        match item:
+            case Begun():
+                self._started = trio.current_time()
+                return (Start(),)
+            case Whole():
+                return await self._checked(height, item)
+            case Received():
+                return self._heard(height, item.message)
+            case TimedOut():
+                return (item,)
+            case Certified():
+                raise TypeError("a certified block is no input of the machine")
+
+    def _heard(
+        self, height: Height, message: Proposal | Ballot | Quorum
+    ) -> tuple[Input, ...]:
+        match message:
+            case Ballot():
+                height.pending.discard(vote_key(message.vote))
+                return (VoteSeen(message.vote),)
+            case Quorum():
+                return (message.quorum,)
+            case Proposal():
+                return self._proposed(height, message)
+
+    def _proposed(self, height: Height, proposal: Proposal) -> tuple[Input, ...]:
+        subject = proposal.subject
+        height.note_proposal(proposal)
+        if subject.round < height.state.round:
+            return ()  # it only brings a block that is wanted
+        seen = ProposalSeen(subject.round, subject.block_hash, subject.polka_round)
+        return (seen,)
+
+    async def _checked(self, height: Height, item: Whole) -> tuple[Input, ...]:
+        """Execute a block that is here whole.
+
+        Whoever proposed the same parts under another hash proposed no block.
+        """
+        claimed = {
+            each.subject.block_hash
+            for each in height.proposals.values()
+            if each.subject.parts_root == item.parts_root
+        }
+        block = item.block
+        if block is None or block.hash not in claimed:
+            return tuple(BlockChecked(each, valid=False) for each in sorted(claimed))
+        height.fill(item.parts_root, block)
+        height.wanted.discard(block.hash)
+        valid = block.hash in height.executed or await self._execute(height, block)
+        return (
+            BlockChecked(block.hash, valid),
+            *(
+                BlockChecked(each, valid=False)
+                for each in sorted(claimed - {block.hash})
             ),
         )
-        for transaction in work.included:
-            builder.apply(transaction)
-        return builder
 
-    def _commit(self, work: _Height, certificate: CommitCertificate) -> Produced:
-        executed = work.executed
-        if executed is None or executed.block.hash != certificate.block_hash:
-            raise LedgerError("decided on a block that was not executed here")
-        self._database.commit(
-            executed.block,
-            executed.receipts,
-            executed.writes,
-            certificate=certificate,
-        )
-        return Produced(executed.block, tuple(work.included), tuple(work.dropped))
+    async def _execute(self, height: Height, block: Block) -> bool:
+        try:
+            executed = await trio.to_thread.run_sync(
+                self._ledger.check, height.parent, block
+            )
+        except (InvalidProposal, InvalidBlock) as error:
+            _log.warning(
+                "a proposed block is invalid",
+                height=height.number,
+                hash="0x" + block.hash.hex(),
+                reason=str(error),
+            )
+            return False
+        height.executed[block.hash] = executed
+        return True
 
-    def _note(self, produced: Produced, seconds: float) -> None:
-        """Bring mempool, metrics and log up to the new head."""
-        self.last_commit = trio.current_time()
-        for each in produced.dropped:
+    # -- effects -----------------------------------------------------------------
+
+    async def _perform(self, effects: Iterable[Effect]) -> None:
+        height = self._height()
+        for effect in effects:
+            match effect:
+                case Build():
+                    await self._build(height, effect.round)
+                case Propose():
+                    await self._propose_again(height, effect)
+                case Sign():
+                    await self._sign(height, effect)
+                case Schedule():
+                    self._schedule(height, effect)
+                case Fetch():
+                    height.wanted.add(effect.block_hash)
+                    self._note_change()
+                case Equivocation():
+                    self._accuse(height, (effect,))
+                case Decide():
+                    await self._decide(height, effect)
+
+    def _schedule(self, height: Height, effect: Schedule) -> None:
+        """Wait for this timeout, and for none of rounds that are over."""
+        wait = self._timeouts.of(effect.kind, effect.round)
+        ring = TimedOut(effect.kind, effect.round)
+        self._timers = [
+            timer
+            for timer in self._timers
+            if isinstance(timer[1], TimedOut) and timer[1].round >= height.state.round
+        ]
+        self._timers.append((trio.current_time() + wait, ring))
+
+    async def _build(self, height: Height, round_: int) -> None:
+        validator = self._need_validator()
+        pending = validator.signer.pending_proposal(height.number, round_)
+        if pending is not None:
+            _log.info("proposing again what was signed before", height=height.number)
+            executed = await trio.to_thread.run_sync(
+                self._ledger.check, height.parent, pending
+            )
+        else:
+            executed = await self._built(height, validator)
+        height.executed[executed.block.hash] = executed
+        await self._send_proposal(height, round_, None, executed.block)
+
+    async def _built(self, height: Height, validator: Validator) -> ExecutedBlock:
+        parent, ledger = height.parent, self._ledger
+        certificate = self._parent_certificate(parent)
+        rules = ledger.forks.at(height.number)
+        steps = ledger.database.steps(parent.hash)
+        selection = self._mempool.select(next_base_fee(rules, parent, steps))
+        evidence = self.evidence.usable(parent)
+
+        def build() -> tuple[ExecutedBlock, tuple[Dropped, ...]]:
+            key = validator.key
+            reveal = make_reveal(ledger.genesis_hash, height.number, key.beacon_secret)
+            built = ledger.build(
+                parent, key.address, reveal, certificate, evidence, selection
+            )
+            return built.executed, built.dropped
+
+        executed, dropped = await trio.to_thread.run_sync(build)
+        for each in dropped:
             self._mempool.discard(each.transaction.hash)
             self._metrics.count_refusal("Invalid")
             _log.info(
@@ -314,26 +586,137 @@ class Engine:
                 hash="0x" + each.transaction.hash.hex(),
                 reason=each.reason,
             )
-        self._mempool.advance(_touched(produced.transactions))
-        header = produced.block.header
+        return executed
+
+    def _parent_certificate(self, parent: Header) -> CommitCertificate | None:
+        """Every precommit for the parent that has come by now."""
+        if parent.number == 0:
+            return None
+        previous = self.previous
+        if previous is not None and previous.number == parent.number:
+            decision = previous.state.decision
+            if decision is not None and decision.block_hash == parent.hash:
+                precommits = previous.state.votes_for(
+                    VoteKind.PRECOMMIT, decision.round, parent.hash
+                )
+                whole = replace(decision, precommits=precommits or decision.precommits)
+                return certify(whole, previous.validators)
+        certificate = self._ledger.certificate(parent)
+        if certificate is None:
+            raise LedgerError(
+                f"block {parent.number} has no commit certificate in the database"
+            )
+        return certificate
+
+    async def _propose_again(self, height: Height, effect: Propose) -> None:
+        executed = height.executed.get(effect.polka.block_hash)
+        if executed is None:
+            raise LedgerError("a valid block is to be proposed again and is not here")
+        await self._send_proposal(
+            height, effect.round, effect.polka.round, executed.block
+        )
+
+    async def _send_proposal(
+        self, height: Height, round_: int, polka_round: int | None, block: Block
+    ) -> None:
+        signer = self._need_validator().signer
+        signed = await self._signed(
+            lambda: signer.sign_proposal(round_, polka_round, block)
+        )
+        if signed is None:
+            return
+        root, parts = cut(block.encode())
+        proposal = Proposal(signed.subject, len(parts), signed.signature)
+        assembly = height.note_proposal(proposal)
+        for part in parts:
+            assembly.add(part)
+        self._put(Received(proposal))
+        self._put(Whole(root, block))
+
+    async def _sign(self, height: Height, effect: Sign) -> None:
+        subject = effect.subject
+        if subject.kind is VoteKind.PRECOMMIT:
+            subject = replace(subject, detail=int(self._now() * 1000))
+        signer = self._need_validator().signer
+        signed = await self._signed(lambda: signer.sign(subject))
+        if signed is None or height.state.me is None:
+            return
+        vote = Vote(signed.subject, height.state.me, signed.signature)
+        height.pending.add(vote_key(vote))
+        self._put(Received(Ballot(vote)))
+
+    async def _signed(self, sign: Callable[[], Signed]) -> Signed | None:
+        """A signature, or None when giving it could contradict an earlier one."""
+        try:
+            return await trio.to_thread.run_sync(sign)
+        except DoubleSignError as error:
+            _log.warning("not signed", reason=str(error))
+            return None
+
+    def _need_validator(self) -> Validator:
+        if self._validator is None:
+            raise LedgerError("a node without a validator's key is asked to sign")
+        return self._validator
+
+    async def _decide(self, height: Height, decision: Decide) -> None:
+        executed = height.executed.get(decision.block_hash)
+        if executed is None:
+            raise LedgerError("decided on a block that was not executed here")
+        certificate = certify(decision, height.validators)
+        await self._commit(executed, certificate)
+        self.previous, self.current = height, None
+
+    async def _import(self, item: Certified) -> None:
+        height, block = self._height(), item.block
+        if block.number == height.number:
+            executed = height.executed.get(block.hash)
+            if executed is None:
+                try:
+                    executed = await trio.to_thread.run_sync(
+                        self._ledger.check, height.parent, block
+                    )
+                except (InvalidProposal, InvalidBlock) as error:
+                    raise SafetyError(
+                        f"height {block.number}: a quorum committed 0x"
+                        f"{block.hash.hex()}, which breaks a rule here: {error}"
+                    ) from error
+            await self._commit(executed, item.certificate)
+            self.previous, self.current = None, None
+        item.done.set()
+
+    async def _commit(
+        self, executed: ExecutedBlock, certificate: CommitCertificate
+    ) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._ledger.commit, executed, certificate)
+        self.evidence.forget(executed.block)
+        self._note_commit(executed)
+
+    def _note_commit(self, executed: ExecutedBlock) -> None:
+        """Bring mempool, metrics and log up to the new head."""
+        before, self.last_commit = self.last_commit, trio.current_time()
+        transactions = self._ledger.transactions(executed.block)
+        self._mempool.advance(_touched(transactions))
+        header = executed.block.header
         metrics = self._metrics
         metrics.height.set(header.number)
         metrics.timestamp.set(header.timestamp)
         metrics.base_fee.set(header.base_fee_per_gas)
         metrics.gas.inc(header.gas_used)
-        metrics.transactions.inc(len(produced.transactions))
-        metrics.block_seconds.observe(seconds)
+        metrics.transactions.inc(len(transactions))
+        if math.isfinite(before):
+            metrics.block_seconds.observe(self.last_commit - before)
         metrics.mempool_transactions.set(len(self._mempool))
         metrics.mempool_bytes.set(self._mempool.size)
-        event = _log.info if produced.transactions else _log.debug
+        event = _log.info if transactions else _log.debug
         event(
             "block committed",
             height=header.number,
             hash="0x" + header.hash.hex(),
-            transactions=len(produced.transactions),
+            transactions=len(transactions),
             gas_used=header.gas_used,
-            seconds=round(seconds, 4),
         )
+        self._note_change()
 
 
 def _touched(transactions: Iterable[Transaction]) -> set[bytes]:

@@ -35,3 +35,11 @@ class ListenError(NodeError):
 
 class ChainFileError(NodeError):
     """A chain file is malformed, truncated or of another version."""
+
+
+class WalError(NodeError):
+    """The write-ahead log cannot be written, or is damaged."""
+
+
+class SafetyError(NodeError):
+    """The network agreed on what this node refuses; it stops rather than follow."""

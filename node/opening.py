@@ -1,6 +1,7 @@
 """From a data directory to a node that can run."""
 
 import json
+import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -13,9 +14,11 @@ from node.config import NodeConfig
 from node.datadir import DataDirectory, ValidatorKey
 from node.engine import Validator
 from node.errors import DataDirectoryError
+from node.p2p.identity import load_node_key
 from node.pool_journal import PoolJournal
 from node.service import Chain, Node
 from node.signer import Signer
+from node.wal import WriteAheadLog
 from runtime.backends import require_conforming_kernels, require_fast_backends
 
 
@@ -108,7 +111,7 @@ def opened_node(config: NodeConfig, directory: DataDirectory) -> Generator[Node]
         DataDirectoryError: as `opened_chain`.
         KeyFileError: the validator's key or signing state is damaged.
         PoolJournalError: the journal of transactions is another kind of file.
-        LedgerError: the key is not in the chain's validator set.
+        WalError: the write-ahead log cannot be used.
         BackendMissing: a fast library was replaced by a slow one.
         NonConforming: the kernels compute other bits than the specification's.
     """
@@ -120,9 +123,21 @@ def opened_node(config: NodeConfig, directory: DataDirectory) -> Generator[Node]
         if key is not None:
             signer = Signer(directory.validator, database.genesis_hash(), key.secret)
             validator = Validator(key, signer)
-        chain = Chain(database, encode_spec(spec), spec.rules, spec.validator_set)
+        chain = Chain(
+            database,
+            encode_spec(spec),
+            spec.rules,
+            spec.validator_set,
+            epoch_blocks=spec.consensus.epoch_blocks,
+            evidence_age=spec.consensus.evidence_age_blocks,
+        )
+        wal = WriteAheadLog(directory.path / "wal")
         journal = PoolJournal(directory.path / "mempool.journal")
+        identity = None
+        if config.p2p_listen or config.p2p_persistent_peers or config.p2p_bootstrap:
+            identity = load_node_key(directory.path, secrets.token_bytes)
         try:
-            yield Node(config, chain, validator, journal=journal)
+            yield Node(config, chain, validator, wal, identity, journal=journal)
         finally:
+            wal.close()
             journal.close()

@@ -13,13 +13,21 @@ import trio
 from starlette.applications import Starlette
 
 from chain.database import ChainDatabase
-from consensus.proposal import Epoch
 from consensus.validators import ValidatorSet
 from node.config import NodeConfig
-from node.engine import Engine, Validator
+from node.engine import Engine, Timeouts, Validator
+from node.epochs import Epochs
+from node.gossip import Gossip
 from node.intake import Intake, next_block
+from node.ledger import Ledger
 from node.mempool import Account, Mempool, PoolLimits
+from node.mempool_reactor import MempoolReactor
 from node.metrics import Metrics
+from node.p2p.address import PeerAddress
+from node.p2p.identity import NodeKey
+from node.p2p.interface import Reactor
+from node.p2p.settings import Network, Settings
+from node.p2p.switch import Switch
 from node.pool_journal import PoolJournal
 from node.rpc.dispatch import BenchLimits, Dispatcher, WorkBench
 from node.rpc.eth_blocks import BlockMethods
@@ -30,6 +38,8 @@ from node.rpc.identity import Identity, IdentityMethods
 from node.rpc.logs import LogLimits
 from node.rpc.reading import ChainReader
 from node.rpc.server import application, serve_http
+from node.sync.blocks import BlockSync
+from node.wal import WriteAheadLog
 from runtime.call import StateView
 from runtime.rules import ForkSchedule
 
@@ -56,18 +66,29 @@ class Chain:
         database: Holds at least the genesis block.
         specification: The JSON that defines the chain.
         forks: Rules by height.
-        validators: Who votes.
+        validators: Who votes on block 1.
+        epoch_blocks: See `node.epochs`.
+        evidence_age: See `node.epochs`.
     """
 
     database: ChainDatabase
     specification: bytes
     forks: ForkSchedule
     validators: ValidatorSet
+    epoch_blocks: int = 0
+    evidence_age: int = 0
 
     @property
-    def epoch(self) -> Epoch:
-        """Validators never change yet, so there is one epoch."""
-        return Epoch.constant(self.database.genesis_hash(), self.validators)
+    def ledger(self) -> Ledger:
+        """The chain as consensus sees it."""
+        epochs = Epochs(
+            self.database,
+            self.forks,
+            self.validators,
+            epoch_blocks=self.epoch_blocks,
+            evidence_age=self.evidence_age,
+        )
+        return Ledger(self.database, self.forks, epochs)
 
 
 class Node:
@@ -78,6 +99,8 @@ class Node:
         config: NodeConfig,
         chain: Chain,
         validator: Validator | None,
+        wal: WriteAheadLog,
+        identity: NodeKey | None = None,
         *,
         journal: PoolJournal | None = None,
         now: Callable[[], float] = time.time,
@@ -87,12 +110,11 @@ class Node:
         Args:
             config: Settings.
             chain: Opened.
-            validator: Our keys; None only answers RPC.
+            validator: Our keys; None follows without a vote.
+            wal: The log of consensus.
+            identity: Who we are to other nodes; None has no peers.
             journal: Of local transactions; None forgets them at the end.
             now: The wall clock.
-
-        Raises:
-            LedgerError: our key is not in the chain's validator set.
         """
         self.config = config
         self.chain = chain
@@ -111,16 +133,30 @@ class Node:
             refused=self.metrics.count_refusal,
             journal=journal,
         )
-        self.engine: Engine | None = None
-        if validator is not None:
-            self.engine = Engine(
-                chain.database,
-                chain.forks,
-                chain.epoch,
-                validator,
-                self.mempool,
-                self.metrics,
-                now=now,
+        ledger = chain.ledger
+        self.engine = Engine(
+            ledger,
+            wal,
+            validator,
+            self.mempool,
+            self.metrics,
+            timeouts=Timeouts(
+                config.timeout_propose, config.timeout_vote, config.timeout_delta
+            ),
+            now=now,
+        )
+        self.sync = BlockSync(
+            chain.database, ledger.epochs.sets.find, self.engine.import_certified
+        )
+        self.switch: Switch | None = None
+        if identity is not None:
+            network = Network(chain.forks.chain_id, chain.database.genesis_hash())
+            self.switch = Switch(
+                identity,
+                network,
+                _peer_settings(config),
+                self.reactors(),
+                book_file=config.data_dir / "addresses.json",
             )
         self._bench = WorkBench(
             BenchLimits(
@@ -128,6 +164,12 @@ class Node:
             )
         )
         self._address = None if validator is None else validator.key.address
+
+    def reactors(self) -> list[Reactor]:
+        """What this node speaks about with others."""
+        chain_id = self.chain.forks.chain_id
+        transactions = MempoolReactor(self.mempool, chain_id, self.intake.admit)
+        return [Gossip(self.engine), transactions, self.sync]
 
     def _account(self, address: bytes) -> Account:
         database = self.chain.database
@@ -150,8 +192,11 @@ class Node:
                 partial(serve_http, self._application(), self.config, stop.wait)
             )
             async with trio.open_nursery() as work:
-                if self.engine is not None:
-                    work.start_soon(self.engine.run, self.config.block_time)
+                if self.switch is not None:
+                    address = await work.start(self.switch.run)
+                    _log.info("listening for peers", address=str(address))
+                    work.start_soon(self.sync.run)
+                work.start_soon(self.engine.run, self.config.block_time)
                 ready(urls[0])
                 await stop.wait()
                 _log.info("stopping", height=self.chain.database.head().number)
@@ -190,21 +235,32 @@ class Node:
     def health(self) -> tuple[bool, dict[str, object]]:
         """Whether the node does its work, for GET /health.
 
-        A validator is unhealthy when it has not committed a block for many beats.
+        It is unhealthy when it has not committed a block for many beats.
         """
         head = self.chain.database.head()
         details: dict[str, object] = {"status": "ok", "height": head.number}
-        if self.engine is not None:
-            limit = max(_STALLED_SECONDS, _STALLED_BEATS * self.config.block_time)
-            silent = trio.current_time() - self.engine.last_commit
-            if silent > limit:
-                details["status"] = f"no block for {silent:.0f} s"
-                return False, details
+        limit = max(_STALLED_SECONDS, _STALLED_BEATS * self.config.block_time)
+        silent = trio.current_time() - self.engine.last_commit
+        if silent > limit:
+            details["status"] = f"no block for {silent:.0f} s"
+            return False, details
         return True, details
 
     def exposition(self) -> tuple[bytes, str]:
         """For GET /metrics."""
         return self.metrics.exposition()
+
+
+def _peer_settings(config: NodeConfig) -> Settings:
+    return Settings(
+        listen=config.p2p_listen or None,
+        advertise=config.p2p_advertise,
+        software=client_version(),
+        persistent=tuple(map(PeerAddress.parse, config.p2p_persistent_peers)),
+        bootstrap=tuple(map(PeerAddress.parse, config.p2p_bootstrap)),
+        max_inbound=config.p2p_max_inbound,
+        max_outbound=config.p2p_max_outbound,
+    )
 
 
 async def run_until_signal(node: Node, ready: Callable[[str], None]) -> None:

@@ -20,7 +20,8 @@ from chain.block import MAX_BLOCK_BYTES, Block
 from chain.crypto import sign
 from chain.errors import Malformed
 from consensus.errors import ConsensusError
-from consensus.votes import NIL, Subject, Vote, VoteKind, sign_digest
+from consensus.parts import cut
+from consensus.votes import Subject, VoteKind, sign_digest
 from node.errors import DoubleSignError, KeyFileError
 from node.files import read_private, write_durably
 
@@ -80,57 +81,73 @@ class Signer:
         """The latest signature, or None when nothing was signed yet."""
         return self._signed[-1] if self._signed else None
 
-    def sign(self, subject: Subject) -> bytes:
-        """The 65-byte signature of a subject, once it is safe to let it out.
+    def sign(self, subject: Subject) -> Signed:
+        """The signature of a subject, once it is safe to let it out.
+
+        A precommit that was signed with another time is returned as it was signed.
 
         Raises:
             DoubleSignError: something else was signed for this place, or a later one.
         """
         for each in self._signed:
-            if each.subject == subject:
-                return each.signature
+            if _order(each.subject) == _order(subject) and not each.subject.contradicts(
+                subject
+            ):
+                return each
         last = self.last
         if last is not None and _order(subject) <= _order(last.subject):
             raise DoubleSignError(
                 f"refusing to sign {_shown(subject)}: "
                 f"already signed {_shown(last.subject)}"
             )
-        signature = sign(sign_digest(self._genesis_hash, subject), self._secret)
+        made = Signed(
+            subject, sign(sign_digest(self._genesis_hash, subject), self._secret)
+        )
         same_place = last is not None and _place(last.subject) == _place(subject)
         kept = self._signed if same_place else ()
-        signed = (*kept, Signed(subject, signature))
+        signed = (*kept, made)
         self._write(self._directory / STATE_FILE, self._encode(signed))
         self._signed = signed
-        return signature
+        return made
 
-    def sign_proposal(self, round_: int, block: Block) -> bytes:
-        """Store a block of ours, then sign it as the proposal of its height.
+    def sign_proposal(
+        self, round_: int, polka_round: int | None, block: Block
+    ) -> Signed:
+        """Store a block that we propose, then sign it as the proposal of its round.
 
         Raises:
             DoubleSignError: another proposal, or a later subject, was signed.
         """
-        subject = Subject(VoteKind.PROPOSAL, block.number, round_, block.hash)
+        encoded = block.encode()
+        subject = Subject(
+            VoteKind.PROPOSAL,
+            block.number,
+            round_,
+            block.hash,
+            0 if polka_round is None else polka_round + 1,
+            cut(encoded)[0],
+        )
         last = self.last
         if last is None or _order(subject) > _order(last.subject):
-            self._write(self._directory / PROPOSAL_FILE, block.encode())
+            self._write(self._directory / PROPOSAL_FILE, encoded)
         return self.sign(subject)
 
-    def vote(self, subject: Subject, validator: int) -> Vote:
-        """A signed vote.
+    def pending_proposal(self, height: int, round_: int) -> Block | None:
+        """The block that we signed as the proposal of that round, if it was the last.
 
         Raises:
-            DoubleSignError: as `sign`.
+            KeyFileError: a proposal was signed there and the block is gone.
         """
-        return Vote(subject, validator, self.sign(subject))
-
-    def pending_proposal(self, height: int) -> Block | None:
-        """The block that we signed for `height` and may not have committed.
-
-        Raises:
-            KeyFileError: something was signed for this height and the block is gone.
-        """
-        last = self.last
-        if last is None or last.subject.height != height:
+        mine = next(
+            (
+                each.subject
+                for each in self._signed
+                if each.subject.kind is VoteKind.PROPOSAL
+                and _place(each.subject) == (height, round_)
+            ),
+            None,
+        )
+        if mine is None:
             return None
         path = self._directory / PROPOSAL_FILE
         content = read_private(path, limit=MAX_BLOCK_BYTES)
@@ -138,11 +155,10 @@ class Signer:
             block = Block.decode(content)
         except Malformed as error:
             raise KeyFileError(f"{path} is damaged: {error}") from error
-        if last.subject.block_hash not in (NIL, block.hash) or block.number != height:
+        if mine.block_hash != block.hash:
             raise KeyFileError(
-                f"{path} holds block 0x{block.hash.hex()}, but "
-                f"{_shown(last.subject)} was signed; restore the file that belongs "
-                f"to {STATE_FILE}"
+                f"{path} holds block 0x{block.hash.hex()}, but {_shown(mine)} was "
+                f"signed; restore the file that belongs to {STATE_FILE}"
             )
         return block
 
@@ -156,6 +172,8 @@ class Signer:
                 {
                     "kind": each.subject.kind.name.lower(),
                     "block_hash": each.subject.block_hash.hex(),
+                    "detail": each.subject.detail,
+                    "parts_root": each.subject.parts_root.hex(),
                     "signature": each.signature.hex(),
                 }
                 for each in signed
@@ -194,6 +212,8 @@ def _read_signed(document: dict[str, Any]) -> tuple[Signed, ...]:
                 height,
                 round_,
                 bytes.fromhex(each["block_hash"]),
+                int(each["detail"]),
+                bytes.fromhex(each["parts_root"]),
             ),
             bytes.fromhex(each["signature"]),
         )

@@ -50,6 +50,9 @@ GROUPS = {
     ),
     "keys": _Group("lockstep.cli.keys", "Make and show keys."),
     "devnet": _Group("lockstep.cli.devnet", "Run a chain on this machine."),
+    "testnet": _Group(
+        "lockstep.cli.testnet", "Make a network of validators on this machine."
+    ),
     "node": _Group("lockstep.cli.node", "Run a node."),
     "light": _Group("lockstep.cli.light", "Verify headers without running a node."),
     "audit": _Group("lockstep.cli.audit", "Replay a chain and all its verdicts."),

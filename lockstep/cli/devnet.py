@@ -14,14 +14,13 @@ from chain.addresses import ML_VERIFIER, SYSTEM_CONTRACTS
 from genesis import ChainSpec
 from genesis.accounts import MNEMONIC, account, validator
 from lockstep.cli.node import LogFormatOption, LogLevelOption, node_failures, serve
-from lockstep.cli.options import JsonOption
-from lockstep.errors import ConfigurationError
+from lockstep.cli.options import JsonOption, assignment
 from node.config import load_config
 from node.datadir import DataDirectory, ValidatorKey
 from node.logs import configure_logging
 from node.opening import initialise
 
-__all__ = ["app"]
+__all__ = ["app", "devnet_accounts"]
 
 app = typer.Typer(add_completion=False, help="Run a chain on this machine.")
 _ETHER = 10**18
@@ -71,7 +70,7 @@ def devnet(
         configure_logging(settings.log_format, settings.log_level)
         spec = ChainSpec.load("devnet")
         if parameter:
-            spec = spec.with_parameters(**dict(_assignment(each) for each in parameter))
+            spec = spec.with_parameters(**dict(assignment(each) for each in parameter))
         keys = validator(0)
         directory = stack.enter_context(DataDirectory(settings.data_dir))
         key = ValidatorKey.checked(keys.secret, keys.beacon_secret)
@@ -89,19 +88,9 @@ def _quiet() -> str | None:
     return None if "LOCKSTEP_LOG_LEVEL" in os.environ else "warning"
 
 
-def _assignment(text: str) -> tuple[str, int]:
-    name, _, value = text.partition("=")
-    if not name or not value.isdecimal():
-        raise ConfigurationError(
-            f"expected a parameter as NAME=VALUE with a whole number, got {text!r}"
-        )
-    return name, int(value)
-
-
-def _facts(
-    spec: ChainSpec, url: str, directory: Path, block_time: float
-) -> dict[str, Any]:
-    accounts: list[dict[str, Any]] = []
+def devnet_accounts(spec: ChainSpec) -> list[dict[str, str]]:
+    """The accounts of the public mnemonic that have money in a specification."""
+    accounts: list[dict[str, str]] = []
     for index in range(len(spec.alloc)):
         each = account(index)
         balance = spec.alloc.get(each.address)
@@ -114,6 +103,12 @@ def _facts(
                 "balance": str(balance),
             }
         )
+    return accounts
+
+
+def _facts(
+    spec: ChainSpec, url: str, directory: Path, block_time: float
+) -> dict[str, Any]:
     contracts = {
         name: to_checksum_address(address)
         for name, address in SYSTEM_CONTRACTS.items()
@@ -128,7 +123,7 @@ def _facts(
         "block_time": block_time,
         "data_dir": str(directory),
         "mnemonic": MNEMONIC,
-        "accounts": accounts,
+        "accounts": devnet_accounts(spec),
         "contracts": contracts,
         "ml_verifier": to_checksum_address(ML_VERIFIER),
     }

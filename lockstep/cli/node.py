@@ -140,7 +140,7 @@ def init(
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0913 - one option each
     *,
     data_dir: DataDirOption = None,
     config: ConfigFileOption = None,
@@ -150,6 +150,7 @@ def run(
     block_time: BlockTimeOption = None,
     log_format: LogFormatOption = None,
     log_level: LogLevelOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Run the node of a data directory until SIGINT or SIGTERM."""
     flags = {
@@ -165,7 +166,12 @@ def run(
         settings = load_config(flags, file=config)
         configure_logging(settings.log_format, settings.log_level)
         with DataDirectory(settings.data_dir) as directory:
-            serve(settings, directory, lambda url: typer.echo(f"ready: {url}"))
+            serve(settings, directory, functools.partial(_tell_ready, as_json))
+
+
+def _tell_ready(as_json: bool, url: str) -> None:  # noqa: FBT001 - bound by its only caller
+    line = {"event": "ready", "rpc": url}
+    typer.echo(json.dumps(line) if as_json else f"ready: {url}")
 
 
 def serve(

@@ -29,6 +29,7 @@ __all__ = [
     "ServeOption",
     "UntilIdleOption",
     "addresses",
+    "assignment",
     "default_rpc",
 ]
 
@@ -51,6 +52,20 @@ def addresses(texts: Iterable[str] | None) -> frozenset[str]:
             )
         found.add(to_checksum_address(text))
     return frozenset(found)
+
+
+def assignment(text: str) -> tuple[str, int]:
+    """A contract parameter from the command line, NAME=VALUE.
+
+    Raises:
+        ConfigurationError: it is not that.
+    """
+    name, _, value = text.partition("=")
+    if not name or not value.isdecimal():
+        raise ConfigurationError(
+            f"expected a parameter as NAME=VALUE with a whole number, got {text!r}"
+        )
+    return name, int(value)
 
 
 def _read(context: typer.Context, path: Path | None) -> Path | None:

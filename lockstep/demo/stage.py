@@ -2,7 +2,8 @@
 
 Exit code 0 means: both honest jobs were trained, fetched and paid for, both faked ones
 were convicted at the drawn step by a whistleblower without a hint, every token is
-accounted for, and an audit of the node's database agrees with every verdict.
+accounted for, a validator that was killed in the middle of the dispute came back, and
+an audit of every validator's database agrees with every verdict.
 """
 
 import json
@@ -29,6 +30,7 @@ from lockstep.client.market import Market, Staking
 from lockstep.client.views import JobState
 from lockstep.demo.cast import Part, parts
 from lockstep.demo.ledger import Ledger, ledger
+from lockstep.demo.outage import Outage
 from lockstep.demo.story import Narrator
 from lockstep.errors import LockstepError
 from lockstep.localnet import Localnet, Process
@@ -41,6 +43,7 @@ _SETTLE_SECONDS = 60.0
 _POLL_SECONDS = 0.5
 _LEAST_ACCURACY = 0.8
 _VERIFIER, _WHISTLEBLOWER = 7, 8
+_VALIDATORS = 4
 _PATIENCE = "2"
 _PARAMETERS = {"challenge_window": 30}  # seconds, for machines busy with other things
 _BURNED = to_checksum_address(ZERO)
@@ -73,6 +76,7 @@ class Stage:
         self._story = Narrator(self._connection, console, self._people)
         self._jobs: dict[str, int] = {}
         self._failures: list[str] = []
+        self._outage = Outage(net, self._story)
 
     def play(self) -> list[str]:
         """All acts; returns what did not happen."""
@@ -88,6 +92,7 @@ class Stage:
         for part in faked:
             self._check_conviction(part)
         self._check_digests(honest)
+        self._failures += self._outage.end()
         self._drain()
         self._balances(before)
         self._phases()
@@ -148,6 +153,7 @@ class Stage:
         deadline = time.monotonic() + _ACT_SECONDS
         while any(creator.running for creator in creators.values()):
             self._story.listen()
+            self._outage.watch()
             self._net.check()
             if time.monotonic() > deadline:
                 raise DemoFailed(
@@ -368,8 +374,11 @@ def _demo(
     with tempfile.TemporaryDirectory(prefix="lockstep-demo-") as temporary:
         where = Path(temporary) / "demo" if directory is None else directory
         try:
-            with Localnet(where, parameters=_PARAMETERS) as net:
-                console.print(f"devnet at {net.url}, everything below {where}")
+            with Localnet(where, parameters=_PARAMETERS, validators=_VALIDATORS) as net:
+                console.print(
+                    f"{_VALIDATORS} validators, each a process; RPC of the first at "
+                    f"{net.url}, everything below {where}"
+                )
                 failures = Stage(net, console, random.Random(drawn)).play()  # noqa: S311 - a drawn demonstration
             failures += _audit(net, console)
         except LockstepError as error:
@@ -382,11 +391,13 @@ def _demo(
 
 
 def _audit(net: Localnet, console: Console) -> list[str]:
-    """Replay the whole chain from the stopped node's database."""
-    console.rule("Audit")
-    command = [sys.executable, "-m", "lockstep", "audit", str(net.database)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own program
-    console.print(done.stdout.strip(), markup=False)
-    if done.returncode:
-        return [f"the audit failed: {done.stderr[-500:]}"]
-    return []
+    """Replay the whole chain from the database of every stopped node."""
+    failures: list[str] = []
+    for index, database in enumerate(net.databases):
+        console.rule(f"Audit of validator {index}")
+        command = [sys.executable, "-m", "lockstep", "audit", str(database)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own program
+        console.print(done.stdout.strip(), markup=False)
+        if done.returncode:
+            failures.append(f"audit of validator {index}: {done.stderr[-500:]}")
+    return failures

@@ -15,7 +15,7 @@ from chain.transaction import decode
 from chain.trie import ordered_root
 from consensus.certificate import verify_certificate
 from consensus.errors import InvalidCertificate, InvalidProposal
-from consensus.proposal import Epoch, check_block
+from consensus.proposal import Findings, check_block
 from genesis import ChainSpec, build
 from node.audit.comparison import (
     AuditMismatch,
@@ -28,6 +28,8 @@ from node.audit.comparison import (
 from node.audit.listening import Listener, Recorder, listening_table
 from node.audit.sources import Source
 from node.chainfile import Record
+from node.epochs import Epochs
+from node.ledger import as_runtime
 from runtime.block import BlockAttributes, BlockBuilder, ExecutedBlock
 from runtime.errors import BlockFull, TransactionInvalid
 
@@ -94,7 +96,6 @@ class Auditor:
         self._database = ChainDatabase(self._recorder)
         self._use_oracle = use_oracle
         self._genesis = build(spec)
-        self._epoch = Epoch.constant(self._genesis.block.hash, spec.validator_set)
         self._events = event_names()
         self.report = AuditReport(spec.name, spec.chain_id, self._genesis.block.hash)
 
@@ -126,13 +127,20 @@ class Auditor:
         equal(0, "receipts", 0, len(record.receipts))
         equal(0, "certificate", None, record.certificate)
         self._database.commit(genesis.block, (), genesis.writes)
+        self._epochs = Epochs(
+            self._database,
+            self._spec.rules,
+            self._spec.validator_set,
+            epoch_blocks=self._spec.consensus.epoch_blocks,
+            evidence_age=self._spec.consensus.evidence_age_blocks,
+        )
         self._count(record.block, (), None)
 
     def _check_block(self, record: Record) -> None:
         block, parent = record.block, self._database.head()
         number = block.number
         try:
-            check_block(self._epoch, parent, block)
+            found = check_block(self._epochs.epoch(parent), parent, block)
         except InvalidProposal as error:
             raise AuditMismatch(
                 number, error.field, error.expected, error.got
@@ -143,7 +151,7 @@ class Auditor:
             block.header.transactions_root,
             ordered_root(block.transactions),
         )
-        executed = self._execute(parent, record)
+        executed = self._execute(parent, record, found)
         same_header(number, executed.header, block.header)
         equal(number, "steps", executed.steps, record.steps)
         self._check_certificate(record)
@@ -152,7 +160,9 @@ class Auditor:
         )
         self._count(block, executed.receipts, record.certificate)
 
-    def _execute(self, parent: Header, record: Record) -> ExecutedBlock:
+    def _execute(
+        self, parent: Header, record: Record, found: Findings
+    ) -> ExecutedBlock:
         """Run the transactions, comparing each receipt as it comes."""
         block, number = record.block, record.block.number
         rules = self._spec.rules.at(number)
@@ -169,6 +179,8 @@ class Auditor:
                 mix_hash=header.mix_hash,
                 extra_data=header.extra_data,
                 sidecar=block.sidecar,
+                offences=tuple(map(as_runtime, found.offences)),
+                absent=found.absent,
             ),
             table=listening_table(rules, listener),
         )
@@ -206,9 +218,9 @@ class Auditor:
             raise AuditMismatch(number, "certificate", "one", "none")
         try:
             verify_certificate(
-                self._epoch.genesis_hash,
+                self._epochs.genesis_hash,
                 certificate,
-                self._epoch.current,
+                self._epochs.voters(number),
                 height=number,
                 block_hash=record.block.hash,
             )

@@ -11,21 +11,30 @@ from chain.sidecar import CommitCertificate, Sidecar
 from consensus.beacon import make_reveal
 from consensus.certificate import certify
 from consensus.errors import InvalidProposal, InvalidVote
+from consensus.evidence import Evidence
 from consensus.machine import Decide
 from consensus.proposal import (
+    MAX_OFFENCES,
     Epoch,
+    Findings,
     Plan,
-    Proposal,
     check_block,
-    check_proposal,
     plan,
-    propose,
+    verify_proposal,
 )
 from consensus.votes import Subject, VoteKind, sign_vote
 from tests.consensus.committee import GENESIS, OTHER_GENESIS, Committee
 
 COMMITTEE = Committee(10**18, 10**18, 10**18)
-EPOCH = Epoch.constant(GENESIS, COMMITTEE.set)
+OUTGOING = Committee(5, 4, 3, 2)  # voted on height 1
+EPOCH = Epoch(
+    GENESIS,
+    COMMITTEE.set,
+    COMMITTEE.set,
+    COMMITTEE.set,
+    evidence_age=2,
+    voters=lambda height: OUTGOING.set if height == 1 else COMMITTEE.set,
+)
 
 
 def header(parent: Header | None = None, **fields: object) -> Header:
@@ -67,79 +76,156 @@ def proposer(height: int, round_: int = 0) -> int:
     return COMMITTEE.set.members.index(COMMITTEE.set.proposer(height, round_))
 
 
-def certificate(block: Block) -> CommitCertificate:
+def certificate(block: Block, *who: int) -> CommitCertificate:
     votes = tuple(
-        COMMITTEE.vote(index, block_hash=block.hash, height=block.number)
-        for index in range(3)
+        COMMITTEE.vote(
+            index, block_hash=block.hash, height=block.number, detail=2_000_900 + index
+        )
+        for index in who or range(3)
     )
     return certify(Decide(block.number, 0, block.hash, votes), COMMITTEE.set)
 
 
-def proposal(
+def next_block(
     parent: Header,
     parent_certificate: CommitCertificate | None = None,
     *,
-    now: int = 2_000,
+    evidence: tuple[Evidence, ...] = (),
     round_: int = 0,
-) -> Proposal:
+) -> Block:
     height = parent.number + 1
     turn = proposer(height, round_)
     reveal = make_reveal(GENESIS, height, COMMITTEE.beacon_secret(turn))
     planned = plan(
         EPOCH,
         parent,
-        round_,
-        now=now,
+        COMMITTEE.set.at(turn).address,
         reveal=reveal,
         parent_certificate=parent_certificate,
+        evidence=evidence,
     )
-
-    def sign(subject: Subject) -> bytes:
-        return sign_vote(GENESIS, subject, turn, COMMITTEE.secret(turn)).signature
-
-    return propose(planned, round_, build(parent), sign)
+    return build(parent)(planned)
 
 
 ROOT = header()
-FIRST = proposal(ROOT)
-SECOND = proposal(FIRST.block.header, certificate(FIRST.block))
+FIRST = next_block(ROOT)
+SECOND = next_block(FIRST.header, certificate(FIRST))
+THIRD = next_block(SECOND.header, certificate(SECOND))
 
 
-def test_own_proposals_are_accepted() -> None:
-    check_proposal(EPOCH, ROOT, FIRST)
-    check_proposal(EPOCH, FIRST.block.header, SECOND)
+def double(
+    committee: Committee = COMMITTEE, index: int = 0, height: int = 2
+) -> Evidence:
+    return Evidence.of(
+        committee.vote(index, height=height),
+        committee.vote(index, block_hash=bytes(32), height=height),
+        committee.set,
+    )
 
 
-def test_proposal_of_a_later_round_is_by_that_rounds_proposer() -> None:
-    later = proposal(ROOT, round_=1)
-    check_proposal(EPOCH, ROOT, later)
-    assert later.block.header.coinbase != FIRST.block.header.coinbase
+def test_own_blocks_are_accepted_and_nobody_is_blamed() -> None:
+    assert check_block(EPOCH, ROOT, FIRST) == Findings()
+    assert check_block(EPOCH, FIRST.header, SECOND) == Findings()
+    later = next_block(ROOT, round_=1)
+    assert check_block(EPOCH, ROOT, later) == Findings()
+    assert later.header.coinbase != FIRST.header.coinbase
 
 
-def test_timestamp_is_the_clock_or_one_past_the_parent() -> None:
-    assert FIRST.block.header.timestamp == 2_000
-    assert proposal(ROOT, now=5).block.header.timestamp == 1_001
+def test_the_time_is_the_median_of_the_parents_votes() -> None:
+    assert FIRST.header.timestamp == ROOT.timestamp
+    assert SECOND.header.timestamp == 2_000
+    assert THIRD.header.timestamp == 2_000
 
 
-def test_proposal_out_of_turn_is_refused() -> None:
+def test_votes_that_the_certificate_lacks_are_found() -> None:
+    committee = Committee(*[10**18] * 4)
+    epoch = Epoch.constant(GENESIS, committee.set)
+    votes = tuple(committee.vote(i, block_hash=FIRST.hash) for i in (0, 1, 3))
+    found = certify(Decide(1, 0, FIRST.hash, votes), committee.set)
+    reveal = make_reveal(GENESIS, 2, committee.beacon_secret(0))
+    planned = plan(
+        epoch,
+        FIRST.header,
+        committee.set.at(0).address,
+        reveal=reveal,
+        parent_certificate=found,
+    )
+    block = build(FIRST.header)(planned)
+    absent = check_block(
+        epoch,
+        FIRST.header,
+        replace(block, header=replace(block.header, extra_data=committee.set.hash)),
+    ).absent
+    assert absent == (committee.set.at(2).address,)
+
+
+def test_evidence_makes_offences() -> None:
+    proofs = (double(), double(OUTGOING, 3, height=1))
+    block = next_block(SECOND.header, certificate(SECOND), evidence=proofs)
+    offences = check_block(EPOCH, SECOND.header, block).offences
+    assert offences == tuple(each.offence for each in proofs)
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        (double(height=3),),
+        (double(height=0),),
+        (double(OUTGOING, 3),),
+        (double(), double()),
+        (double(),) * (MAX_OFFENCES + 1),
+    ],
+    ids=["not past", "genesis", "no validator then", "twice", "too many"],
+)
+def test_evidence_that_may_not_be_there_is_refused(
+    evidence: tuple[Evidence, ...],
+) -> None:
+    sidecar = Sidecar(
+        certificate(SECOND),
+        THIRD.sidecar.reveal,
+        tuple(each.encode() for each in evidence),
+    )
+    with pytest.raises(InvalidProposal, match=r"^evidence: expected"):
+        check_block(EPOCH, SECOND.header, with_sidecar(THIRD, sidecar))
+
+
+def test_evidence_grows_too_old() -> None:
+    fourth = next_block(
+        THIRD.header, certificate(THIRD), evidence=(double(OUTGOING, 1, height=1),)
+    )
+    with pytest.raises(InvalidProposal, match=r"expected a height of 2\.\.3, got 1"):
+        check_block(EPOCH, THIRD.header, fourth)
+
+
+def signed_proposal(round_: int, index: int, genesis_hash: bytes = GENESIS) -> bytes:
+    subject = Subject(VoteKind.PROPOSAL, 1, round_, FIRST.hash)
+    return sign_vote(genesis_hash, subject, index, COMMITTEE.secret(index)).signature
+
+
+def test_only_whose_turn_it_is_may_propose() -> None:
+    for round_ in range(4):
+        subject = Subject(VoteKind.PROPOSAL, 1, round_, FIRST.hash)
+        turn = proposer(1, round_)
+        verify_proposal(GENESIS, subject, signed_proposal(round_, turn), COMMITTEE.set)
+        with pytest.raises(InvalidVote, match="expected signer"):
+            verify_proposal(
+                GENESIS,
+                subject,
+                signed_proposal(round_, (turn + 1) % 3),
+                COMMITTEE.set,
+            )
+
+
+def test_proposal_of_another_chain_or_kind_is_refused() -> None:
+    subject = Subject(VoteKind.PROPOSAL, 1, 0, FIRST.hash)
+    foreign = signed_proposal(0, proposer(1), OTHER_GENESIS)
     with pytest.raises(InvalidVote, match="expected signer"):
-        check_proposal(EPOCH, ROOT, replace(FIRST, round=1))
-
-
-def test_proposal_of_another_chain_is_refused() -> None:
+        verify_proposal(GENESIS, subject, foreign, COMMITTEE.set)
+    vote = COMMITTEE.vote(proposer(1), VoteKind.PREVOTE, FIRST.hash)
+    with pytest.raises(InvalidVote, match="no proposal"):
+        verify_proposal(GENESIS, vote.subject, vote.signature, COMMITTEE.set)
     with pytest.raises(InvalidVote, match="expected signer"):
-        check_proposal(
-            Epoch.constant(OTHER_GENESIS, COMMITTEE.set),
-            ROOT,
-            FIRST,
-        )
-
-
-def test_signature_of_the_block_as_a_vote_is_no_proposal() -> None:
-    turn = proposer(1)
-    vote = COMMITTEE.vote(turn, VoteKind.PREVOTE, FIRST.block.hash)
-    with pytest.raises(InvalidVote, match="expected signer"):
-        check_proposal(EPOCH, ROOT, replace(FIRST, signature=vote.signature))
+        verify_proposal(GENESIS, subject, vote.signature, COMMITTEE.set)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +233,7 @@ def test_signature_of_the_block_as_a_vote_is_no_proposal() -> None:
     [
         ("number", {"number": 3}),
         ("parentHash", {"parent_hash": bytes(32)}),
-        ("timestamp", {"timestamp": 2_000}),
+        ("timestamp", {"timestamp": 2_001}),
         ("miner", {"coinbase": bytes(20)}),
         (
             "reveal",
@@ -161,10 +247,10 @@ def test_signature_of_the_block_as_a_vote_is_no_proposal() -> None:
 def test_each_changed_header_field_is_refused(
     field: str, change: dict[str, object]
 ) -> None:
-    block = SECOND.block
+    block = SECOND
     spoiled = replace(block, header=replace(block.header, **change))  # type: ignore[arg-type]  # one field
     with pytest.raises(InvalidProposal, match=f"^{field}: expected") as caught:
-        check_block(EPOCH, FIRST.block.header, spoiled)
+        check_block(EPOCH, FIRST.header, spoiled)
     assert caught.value.field == field
 
 
@@ -178,9 +264,9 @@ def with_sidecar(block: Block, sidecar: Sidecar) -> Block:
     ("field", "change"),
     [
         ("reveal", {"reveal": b""}),
-        ("reveal", {"reveal": FIRST.block.sidecar.reveal}),
+        ("reveal", {"reveal": FIRST.sidecar.reveal}),
         ("certificate", {"parent_certificate": None}),
-        ("certificate", {"parent_certificate": certificate(SECOND.block)}),
+        ("certificate", {"parent_certificate": certificate(SECOND)}),
         ("evidence", {"evidence": (b"rubbish",)}),
     ],
     ids=["no reveal", "old reveal", "no certificate", "of another", "evidence"],
@@ -188,18 +274,18 @@ def with_sidecar(block: Block, sidecar: Sidecar) -> Block:
 def test_each_changed_sidecar_part_is_refused(
     field: str, change: dict[str, object]
 ) -> None:
-    sidecar = replace(SECOND.block.sidecar, **change)  # type: ignore[arg-type]  # one field
+    sidecar = replace(SECOND.sidecar, **change)  # type: ignore[arg-type]  # one field
     with pytest.raises(InvalidProposal, match=f"^{field}: expected"):
-        check_block(EPOCH, FIRST.block.header, with_sidecar(SECOND.block, sidecar))
+        check_block(EPOCH, FIRST.header, with_sidecar(SECOND, sidecar))
 
 
 def test_sidecar_that_the_header_does_not_commit_to_is_refused() -> None:
-    block = replace(SECOND.block, sidecar=FIRST.block.sidecar)
+    block = replace(SECOND, sidecar=FIRST.sidecar)
     with pytest.raises(InvalidProposal, match="parentBeaconBlockRoot"):
-        check_block(EPOCH, FIRST.block.header, block)
+        check_block(EPOCH, FIRST.header, block)
 
 
 def test_certificate_for_genesis_is_refused() -> None:
-    sidecar = replace(FIRST.block.sidecar, parent_certificate=certificate(FIRST.block))
+    sidecar = replace(FIRST.sidecar, parent_certificate=certificate(FIRST))
     with pytest.raises(InvalidProposal, match="none for genesis"):
-        check_block(EPOCH, ROOT, with_sidecar(FIRST.block, sidecar))
+        check_block(EPOCH, ROOT, with_sidecar(FIRST, sidecar))

@@ -82,9 +82,8 @@ class RunningNode:
 
     def mine(self, count: int = 1) -> None:
         """Make blocks now; the node's own beat is an hour."""
-        assert self.node.engine is not None
         for _ in range(count):
-            trio.from_thread.run(self.node.engine.step, trio_token=self._token)
+            trio.from_thread.run(self.node.engine.hurry, trio_token=self._token)
 
     def send(self, raw: bytes) -> str:
         """Put a transaction into the mempool."""

@@ -37,6 +37,7 @@ from node.exporting import records
 from node.opening import encode_spec
 from node.service import Chain, Node
 from node.signer import Signer
+from node.wal import WriteAheadLog
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 SPEC = ChainSpec.load("devnet")
@@ -67,16 +68,23 @@ def grow(store: Store, directory: Path, blocks: Sequence[Calls]) -> None:
     keys = validator(0)
     key = ValidatorKey.checked(keys.secret, keys.beacon_secret)
     signer = Signer(directory, database.genesis_hash(), key.secret)
-    chain = Chain(database, encode_spec(SPEC), SPEC.rules, SPEC.validator_set)
+    chain = Chain(
+        database,
+        encode_spec(SPEC),
+        SPEC.rules,
+        SPEC.validator_set,
+        epoch_blocks=SPEC.consensus.epoch_blocks,
+        evidence_age=SPEC.consensus.evidence_age_blocks,
+    )
     node = Node(
         load_config(environment={}),
         chain,
         Validator(key, signer),
+        WriteAheadLog(directory / "wal"),
         now=lambda: float(SPEC.genesis_time),
     )
 
     async def main() -> None:
-        assert node.engine is not None
         nonce = itertools.count()
         for calls in blocks:
             for to, data in calls:

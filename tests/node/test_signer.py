@@ -25,7 +25,7 @@ def signer(directory: Path) -> Signer:
 
 def test_signature_verifies_and_the_state_is_private(tmp_path: Path) -> None:
     subject = Subject(PREVOTE, 5, 0, A)
-    signature = signer(tmp_path).sign(subject)
+    signature = signer(tmp_path).sign(subject).signature
     verify_signature(GENESIS, subject, signature, address_of(public_key(SECRET)))
     assert (tmp_path / STATE_FILE).stat().st_mode & 0o777 == 0o600
 
@@ -86,6 +86,15 @@ def test_earlier_signatures_of_the_round_are_given_again(tmp_path: Path) -> None
         again.sign(prevote)
 
 
+def test_a_precommit_asked_for_with_another_time_is_given_as_it_was(
+    tmp_path: Path,
+) -> None:
+    first = signer(tmp_path).sign(Subject(PRECOMMIT, 5, 1, A, 1_000))
+    assert signer(tmp_path).sign(Subject(PRECOMMIT, 5, 1, A, 2_000)) == first
+    with pytest.raises(DoubleSignError):
+        signer(tmp_path).sign(Subject(PRECOMMIT, 5, 1, B, 1_000))
+
+
 def test_state_of_another_chain_is_refused(tmp_path: Path) -> None:
     signer(tmp_path).sign(Subject(PREVOTE, 5, 1, A))
     with pytest.raises(KeyFileError, match="of chain"):
@@ -123,34 +132,34 @@ def test_state_that_others_can_read_is_refused(tmp_path: Path) -> None:
 
 def test_signed_proposal_is_found_again(tmp_path: Path) -> None:
     mine = signer(tmp_path)
-    mine.sign_proposal(0, block(3))
+    mine.sign_proposal(0, None, block(3))
     mine.sign(Subject(PREVOTE, 3, 0, block(3).hash))
-    assert signer(tmp_path).pending_proposal(3) == block(3)
-    assert signer(tmp_path).pending_proposal(4) is None
+    assert signer(tmp_path).pending_proposal(3, 0) == block(3)
+    assert signer(tmp_path).pending_proposal(4, 0) is None
 
 
 def test_second_proposal_for_a_height_is_refused_and_the_first_kept(
     tmp_path: Path,
 ) -> None:
     mine = signer(tmp_path)
-    mine.sign_proposal(0, block(3, timestamp=1))
+    mine.sign_proposal(0, None, block(3, timestamp=1))
     with pytest.raises(DoubleSignError):
-        mine.sign_proposal(0, block(3, timestamp=2))
-    assert mine.pending_proposal(3) == block(3, timestamp=1)
+        mine.sign_proposal(0, None, block(3, timestamp=2))
+    assert mine.pending_proposal(3, 0) == block(3, timestamp=1)
 
 
 def test_missing_or_foreign_proposal_file_is_named(tmp_path: Path) -> None:
     mine = signer(tmp_path)
-    mine.sign_proposal(0, block(3, timestamp=1))
+    mine.sign_proposal(0, None, block(3, timestamp=1))
     write_durably(tmp_path / PROPOSAL_FILE, block(3, timestamp=2).encode())
     with pytest.raises(KeyFileError, match="restore the file"):
-        mine.pending_proposal(3)
+        mine.pending_proposal(3, 0)
     write_durably(tmp_path / PROPOSAL_FILE, b"rubbish")
     with pytest.raises(KeyFileError, match="damaged"):
-        mine.pending_proposal(3)
+        mine.pending_proposal(3, 0)
     (tmp_path / PROPOSAL_FILE).unlink()
     with pytest.raises(KeyFileError, match="cannot read"):
-        mine.pending_proposal(3)
+        mine.pending_proposal(3, 0)
 
 
 class PowerLoss(Exception):
@@ -186,13 +195,14 @@ def test_no_crash_leads_to_a_contradiction(
         for height in (1, 2, 3):
             if height in committed:
                 continue
-            pending = mine.pending_proposal(height)
+            pending = mine.pending_proposal(height, 0)
             proposed = block(height, timestamp) if pending is None else pending
             for kind in (VoteKind.PROPOSAL, PREVOTE, PRECOMMIT):
                 if kind is VoteKind.PROPOSAL:
-                    signature = mine.sign_proposal(0, proposed)
+                    signed = mine.sign_proposal(0, None, proposed)
                 else:
-                    signature = mine.sign(Subject(kind, height, 0, proposed.hash))
+                    signed = mine.sign(Subject(kind, height, 0, proposed.hash))
+                signature = signed.signature
                 assert left.setdefault((height, 0, kind), signature) == signature
             committed.add(height)
 

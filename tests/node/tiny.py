@@ -16,6 +16,7 @@ from node.datadir import ValidatorKey
 from node.engine import Validator
 from node.service import Chain, Node
 from node.signer import Signer
+from node.wal import WriteAheadLog
 from runtime.rules import ForkSchedule, Rules
 from runtime.world import World
 
@@ -40,7 +41,7 @@ def address(secret: bytes) -> bytes:
     return address_of(public_key(secret))
 
 
-def found(store: Store) -> ChainDatabase:
+def found(store: Store, validators: ValidatorSet = VALIDATORS) -> ChainDatabase:
     """Commit the genesis block into an empty store."""
     database = ChainDatabase(store)
     world = World(database, EMPTY_TRIE_ROOT)
@@ -62,7 +63,7 @@ def found(store: Store) -> ChainDatabase:
         gas_limit=30_000_000,
         gas_used=0,
         timestamp=GENESIS_TIME,
-        extra_data=VALIDATORS.hash,
+        extra_data=validators.hash,
         mix_hash=bytes(32),
         base_fee_per_gas=10**9,
         parent_beacon_block_root=Sidecar().root(),
@@ -90,16 +91,21 @@ def make_node(
     directory: Path,
     store: Store | None = None,
     clock: Clock | None = None,
+    key: ValidatorKey = KEY,
+    validators: ValidatorSet = VALIDATORS,
     **settings: object,
 ) -> Node:
     """A node on a store (founded when empty), signing in `directory`."""
     store = Store.memory() if store is None else store
     database = ChainDatabase(store)
     if database.is_empty():
-        database = found(store)
-    signer = Signer(directory, database.genesis_hash(), KEY.secret)
-    chain = Chain(database, b'{"chain_id": 4242}', FORKS, VALIDATORS)
-    return Node(config(**settings), chain, Validator(KEY, signer), now=clock or Clock())
+        database = found(store, validators)
+    directory.mkdir(exist_ok=True)
+    signer = Signer(directory, database.genesis_hash(), key.secret)
+    chain = Chain(database, b'{"chain_id": 4242}', FORKS, validators)
+    wal = WriteAheadLog(directory / "wal")
+    validator = Validator(key, signer)
+    return Node(config(**settings), chain, validator, wal, now=clock or Clock())
 
 
 def transfer(
