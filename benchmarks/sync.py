@@ -166,7 +166,7 @@ def _measured(name: str, blocks: int, transfers: int) -> Figure:
 def figures() -> list[Figure]:
     """Blocks per second for full, ordinary and empty blocks."""
     return [
-        _measured("sync, blocks of 500 transfers", 12, 500),
+        _measured("sync, blocks of 500 transfers", 24, 500),
         _measured("sync, blocks of 50 transfers", 100, 50),
         _measured("sync, empty blocks", 1_000, 0),
     ]
