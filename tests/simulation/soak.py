@@ -83,7 +83,8 @@ class Totals:
             f"{self.rounds}) in {self.networks:,} networks, {self.events:,} events, "
             f"{self.crashes:,} crashes, {self.recoveries:,} recoveries (slowest took "
             f"{self.slowest:.1%} of its bound, seed {self.slowest_seed}); "
-            f"{self.scenarios:,} Twins scenarios, {self.forks:,} forks with too many twins, {self.named:,} named; "
+            f"{self.scenarios:,} Twins scenarios, {self.forks:,} forks with too many "
+            f"twins, {self.named:,} named; "
             f"{len(self.violations)} violations; {self.seconds:,.0f} s"
         )
 
