@@ -16,6 +16,7 @@ log and must be checked once. Lines are those of arXiv 1807.04938, algorithm 1.
     prevotes of a quorum, whatever for             prevote     Schedule, once     34
     a polka in this round for a checked block      prevote     lock, precommit    36
                                                    precommit   remember it only   42
+    a polka in an earlier round, the newest yet    any         remember it only   42
     a quorum prevotes nil                          prevote     precommit nil      44
     precommits of a quorum, whatever for           any         Schedule, once     47
     a quorum precommits one block, in any round    any         Decide             49
@@ -24,9 +25,12 @@ log and must be checked once. Lines are those of arXiv 1807.04938, algorithm 1.
     no polka in time                               prevote     precommit nil      61
     no decision in time                            any         next round         65
 
-Two things differ from the paper, and neither touches safety: line 21 gives a proposer
-a timeout too, since its own build may fail; and a block counts as proposed when it
-was checked, whichever message brought it, since votes of a quorum say as much.
+Three things differ from the paper, and none touches safety: line 21 gives a proposer
+a timeout too, since its own build may fail; a block counts as proposed when it was
+checked, whichever message brought it, since votes of a quorum say as much; and a polka
+is remembered (line 42) even if it comes after its round. Otherwise, when few are locked
+on a block, the others propose new ones that these refuse, until one of the few has its
+turn: with little stake that is far away, and a third of the stake may be silent.
 
 A quorum may also arrive whole (`QuorumSeen`), as the polka under a re-proposal or as
 a commit certificate. That is what saves a validator that an equivocator has told
@@ -521,14 +525,42 @@ def _lock(state: State) -> Result | None:
     if valid is None:
         return _ask_once(state, Fetch(state.round, block_hash))
     if not valid:
-        raise Impossible(
-            f"height {state.height} round {state.round}: a quorum prevoted "
-            f"0x{block_hash.hex()}, which breaks a rule here"
-        )
+        raise _impossible(state, state.round, block_hash)
     polka = Polka(state.round, block_hash)
     if state.step is Step.PRECOMMIT:
         return replace(state, valid=polka), ()
     return _precommit(state, block_hash, polka)
+
+
+def _remember(state: State) -> Result | None:
+    """Line 42 for a polka of a round that we have left."""
+    if state.round == 0:
+        return None
+    newest = -1 if state.valid is None else state.valid.round
+    found: bytes | None = None
+    for (round_, kind), tally in state.keeper.tallies.items():
+        if kind is VoteKind.PREVOTE and newest < round_ < state.round:
+            block_hash = tally.for_quorum(state.validators)
+            if block_hash is not None:
+                newest, found = round_, block_hash
+    for (kind, round_), whole in state.quorums.items():
+        if kind is VoteKind.PREVOTE and newest < round_ < state.round:
+            newest, found = round_, whole.block_hash
+    if found is None:
+        return None
+    valid = state.blocks.get(found)
+    if valid is None:
+        return _ask_once(state, Fetch(newest, found))
+    if not valid:
+        raise _impossible(state, newest, found)
+    return replace(state, valid=Polka(newest, found)), ()
+
+
+def _impossible(state: State, round_: int, block_hash: bytes) -> Impossible:
+    return Impossible(
+        f"height {state.height} round {round_}: a quorum prevoted "
+        f"0x{block_hash.hex()}, which breaks a rule here"
+    )
 
 
 def _polka(state: State) -> bytes | None:
@@ -564,6 +596,7 @@ _RULES = (
     _prevote_new,
     _prevote_again,
     _lock,
+    _remember,
     _precommit_nil,
     _wait_for_polka,
     _wait_for_commit,

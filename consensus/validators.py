@@ -15,13 +15,16 @@ its index in a certificate.
 The proposer of (height, round) is chosen by stake: the stakes, laid end to end, form a
 line of length `total`, and the point `(height + round) * step mod total` falls on the
 proposer. With `step` = total / golden ratio the points spread evenly, so each validator
-proposes in proportion to its stake, with no state to carry from block to block.
+proposes in proportion to its stake, with no state to carry from block to block. `step`
+has no factor in common with `total`, so that the points leave nobody out: one who never
+proposes could be the one that is locked on a block.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import accumulate
-from math import isqrt
+from math import gcd, isqrt
 
 from chain.crypto import address_of, sha256
 from consensus.errors import InvalidValidatorSet
@@ -162,8 +165,7 @@ class ValidatorSet:
 
     def proposer(self, height: int, round_: int) -> Validator:
         """Whose turn it is to propose at that height and round."""
-        step = (isqrt(5 * self.total_stake * self.total_stake) - self.total_stake) // 2
-        point = (height + round_) * max(step, 1) % self.total_stake
+        point = (height + round_) * _step(self.total_stake) % self.total_stake
         for member, end in zip(
             self.members, accumulate(v.stake for v in self.members), strict=True
         ):
@@ -191,3 +193,12 @@ def _member(data: bytes) -> Validator:
         data[PUBLIC_KEY_BYTES:keys],
         int.from_bytes(data[keys:]),
     )
+
+
+@lru_cache(maxsize=64)
+def _step(total: int) -> int:
+    """The largest number up to total / golden ratio that is coprime to total."""
+    step = max((isqrt(5 * total * total) - total) // 2, 1)
+    while gcd(step, total) != 1:
+        step -= 1
+    return step

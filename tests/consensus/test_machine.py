@@ -203,6 +203,53 @@ def test_a_polka_after_our_nil_precommit_is_remembered_without_a_lock() -> None:
     assert (state.locked, state.valid) == (None, Polka(0, BLOCK))
 
 
+def late(round_: int) -> list[Input]:
+    """Rounds pass without a block."""
+    return [TimedOut(TimeoutKind.PRECOMMIT, each) for each in range(round_)]
+
+
+def test_a_polka_that_comes_after_its_round_is_remembered() -> None:
+    """It may be what a few are locked on: they refuse every other block."""
+    state, effects = feed(fresh(turn(2)), OPEN, late(2), votes(range(3), PREVOTE))
+    assert (state.round, state.locked, state.valid) == (2, None, Polka(0, BLOCK))
+    assert Build(2) in effects
+    state, effects = feed(fresh(turn(2)), OPEN, late(1), votes(range(3), PREVOTE))
+    _, effects = feed(state, out("precommit", 1))
+    assert Propose(2, Polka(0, BLOCK)) in effects
+
+
+def test_a_late_certificate_of_prevotes_is_remembered() -> None:
+    quorum = QuorumSeen(
+        PREVOTE, 0, BLOCK, tuple(FOUR.vote(index, PREVOTE) for index in range(3))
+    )
+    state, _ = feed(fresh(), OPEN, late(2), [quorum])
+    assert state.valid == Polka(0, BLOCK)
+
+
+def test_a_late_polka_does_not_replace_a_newer_one() -> None:
+    newer: list[Input] = [ProposalSeen(1, OTHER_BLOCK), checked(OTHER_BLOCK)]
+    polka = votes(range(3), PREVOTE, OTHER_BLOCK, 1)
+    state, _ = feed(fresh(), OPEN, late(1), newer, polka)
+    assert state.valid == Polka(1, OTHER_BLOCK)
+    state, _ = feed(state, out("precommit", 1), votes(range(3), PREVOTE))
+    assert (state.locked, state.valid) == (Polka(1, OTHER_BLOCK),) * 2
+
+
+def test_the_block_of_a_late_polka_is_fetched() -> None:
+    state, effects = feed(fresh(), Start(), late(2), votes(range(3), PREVOTE))
+    assert effects.count(Fetch(0, BLOCK)) == 1
+    assert state.valid is None
+    state, effects = feed(state, checked())
+    assert state.valid == Polka(0, BLOCK)
+    assert signed(effects) == []
+
+
+def test_a_late_polka_for_an_invalid_block_is_impossible() -> None:
+    state, _ = feed(fresh(), Start(), checked(valid=False), late(2))
+    with pytest.raises(Impossible, match="a quorum prevoted"):
+        feed(state, votes(range(3), PREVOTE))
+
+
 def test_a_polka_for_a_block_that_is_not_here_fetches_it() -> None:
     state, effects = feed(
         fresh(),

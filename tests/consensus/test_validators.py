@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from chain.crypto import sha256
 from consensus.errors import InvalidValidatorSet
@@ -114,6 +114,15 @@ def test_turns_follow_stake() -> None:
     turns = Counter(committee.proposer(height, 0).stake for height in range(1_000))
     assert turns[6 * 10**18] == pytest.approx(600, abs=5)
     assert turns[10**18] == pytest.approx(100, abs=5)
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=5))
+@example([20, 13, 13, 5, 4])
+def test_nobody_is_left_out(stakes: list[int]) -> None:
+    """In as many turns as there is stake, each proposes once for each unit of his."""
+    chosen = Committee(*stakes).set
+    turns = Counter(chosen.proposer(height, 0) for height in range(sum(stakes)))
+    assert all(turns[member] == member.stake for member in chosen.members)
 
 
 def test_next_round_moves_on_like_the_next_height() -> None:

@@ -12,6 +12,7 @@ only with its own key, and keeps silent about whose votes it has no right to.
     invalid     proposes blocks that break rules
     bodiless    proposes blocks that it does not show, or shows to one peer
     liar        proposes old blocks on polkas that never were
+    stale       proposes again a block whose polka, a real one, is an old one
     early       votes for rounds far ahead, to fill the others' memory
 """
 
@@ -20,8 +21,8 @@ from random import Random
 
 from typing_extensions import override
 
-from consensus.machine import ProposalSeen, Propose, VoteSeen
-from consensus.votes import NIL, Subject, VoteKind
+from consensus.machine import ProposalSeen, Propose, QuorumSeen, VoteSeen
+from consensus.votes import NIL, Subject, Vote, VoteKind
 from tests.simulation.node import Node, World
 from tests.simulation.wire import Block, Body, Message, Proposal, vote as sign_vote
 
@@ -37,6 +38,8 @@ STRATEGIES = (
     "invalid",
     "bodiless",
     "liar",
+    "stale",
+    "stale",
     "early",
 )
 
@@ -156,8 +159,23 @@ class Liar(Node):
                 known = [self.store[each] for each in sorted(self.store)]
                 block = self.source.choice([*known, self.make_block()])
                 self._show(self._others([]), block, round_, polka_round)
+            case "stale" if polkas := self._polkas():
+                polka_round, block_hash, votes = self.source.choice(polkas)
+                quorum = QuorumSeen(VoteKind.PREVOTE, polka_round, block_hash, votes)
+                block = self.store[block_hash]
+                self._show(self._others([]), block, round_, polka_round, quorum)
             case _:
                 super().built(round_)
+
+    def _polkas(self) -> list[tuple[int, bytes, tuple[Vote, ...]]]:
+        """Every polka of an earlier round for a block that is here."""
+        found: list[tuple[int, bytes, tuple[Vote, ...]]] = []
+        for round_ in range(self.state.round):
+            for block_hash in self.state.blocks:
+                votes = self.state.votes_for(VoteKind.PREVOTE, round_, block_hash)
+                if votes is not None and block_hash in self.store:
+                    found.append((round_, block_hash, votes))
+        return found
 
     @override
     def propose_again(self, effect: Propose) -> None:
@@ -166,14 +184,25 @@ class Liar(Node):
         else:
             self.built(effect.round)
 
-    def _proposal(self, block: Block, round_: int, polka_round: int | None) -> Proposal:
+    def _proposal(
+        self,
+        block: Block,
+        round_: int,
+        polka_round: int | None,
+        polka: QuorumSeen | None = None,
+    ) -> Proposal:
         seen = ProposalSeen(round_, block.hash, polka_round)
-        return Proposal(self.identity, self.height, seen)
+        return Proposal(self.identity, self.height, seen, polka)
 
     def _show(
-        self, targets: list[int], block: Block, round_: int, polka_round: int | None
+        self,
+        targets: list[int],
+        block: Block,
+        round_: int,
+        polka_round: int | None,
+        polka: QuorumSeen | None = None,
     ) -> None:
-        proposal = self._proposal(block, round_, polka_round)
+        proposal = self._proposal(block, round_, polka_round, polka)
         self._tell(targets, proposal)
         self._tell(targets, Body(block))
         self.store[block.hash] = block

@@ -165,6 +165,15 @@ class Laws:
                 f"{decision.height}, others 0x{first.hash.hex()[:8]}"
             )
 
+    def contested(self, height: int, roster: Roster) -> bool:
+        """Whether two blocks of a height had a polka: where locks matter."""
+        polkas = {
+            block_hash
+            for (kind, _, block_hash), stake in self._heights[height].stakes.items()
+            if kind is _PREVOTE and block_hash != NIL and roster.set.is_quorum(stake)
+        }
+        return len(polkas) > 1
+
     def accused(self, roster: Roster, evidence: Equivocation) -> None:
         """A machine has found two contradicting votes."""
         first, second = evidence.first, evidence.second

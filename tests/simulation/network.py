@@ -148,6 +148,7 @@ class Outcome:
     Attributes:
         heights: Decided.
         late: Of these, decided in a later round than the first.
+        contested: Of these, two blocks had a polka, in different rounds.
         rounds: The highest round of a decision, plus one.
         events: Delivered.
         crashes: Of nodes.
@@ -157,6 +158,7 @@ class Outcome:
 
     heights: int = 0
     late: int = 0
+    contested: int = 0
     rounds: int = 0
     events: int = 0
     crashes: int = 0
@@ -366,6 +368,9 @@ class Network:
                 outcome = self.outcome
                 outcome.heights += 1
                 outcome.late += effect.round > 0
+                outcome.contested += self.laws.contested(
+                    effect.height, self.nodes[node].roster
+                )
                 outcome.rounds = max(outcome.rounds, effect.round + 1)
                 self.laws.forget(effect.height - 50)
         if self._trace is not None:

@@ -31,6 +31,7 @@ class Totals:
         seconds: Of wall time, all runs together.
         heights: Decided, each once, however many nodes there were.
         late: Of these, in a later round than the first.
+        contested: Of these, two blocks had a polka, in different rounds.
         rounds: The highest round of a decision, plus one.
         events: Delivered to nodes.
         crashes: Of honest nodes.
@@ -48,6 +49,7 @@ class Totals:
     networks: int = 0
     heights: int = 0
     late: int = 0
+    contested: int = 0
     rounds: int = 0
     events: int = 0
     crashes: int = 0
@@ -64,6 +66,7 @@ class Totals:
         self.networks += other.networks
         self.heights += other.heights
         self.late += other.late
+        self.contested += other.contested
         self.rounds = max(self.rounds, other.rounds)
         self.events += other.events
         self.crashes += other.crashes
@@ -78,14 +81,19 @@ class Totals:
     @override
     def __str__(self) -> str:
         """One line."""
-        return (
-            f"{self.heights:,} heights ({self.late:,} in later rounds, up to "
-            f"{self.rounds}) in {self.networks:,} networks, {self.events:,} events, "
-            f"{self.crashes:,} crashes, {self.recoveries:,} recoveries (slowest took "
-            f"{self.slowest:.1%} of its bound, seed {self.slowest_seed}); "
-            f"{self.scenarios:,} Twins scenarios, {self.forks:,} forks with too many "
-            f"twins, {self.named:,} named; "
-            f"{len(self.violations)} violations; {self.seconds:,.0f} s"
+        return "; ".join(
+            (
+                f"{self.heights:,} heights in {self.networks:,} networks",
+                f"{self.late:,} of them in later rounds, up to {self.rounds}",
+                f"in {self.contested:,} two blocks had a polka",
+                f"{self.events:,} events, {self.crashes:,} crashes",
+                f"{self.recoveries:,} recoveries",
+                f"{self.slowest:.1%} of its bound the slowest ({self.slowest_seed})",
+                f"{self.scenarios:,} Twins scenarios",
+                f"{self.forks:,} forks with too many twins, {self.named:,} named",
+                f"{len(self.violations)} violations",
+                f"{self.seconds:,.0f} s",
+            )
         )
 
 
@@ -114,6 +122,7 @@ def run_network(seed: int, totals: Totals) -> None:
     totals.networks += 1
     totals.heights += outcome.heights
     totals.late += outcome.late
+    totals.contested += outcome.contested
     totals.rounds = max(totals.rounds, outcome.rounds)
     totals.events += outcome.events
     totals.crashes += outcome.crashes

@@ -9,8 +9,8 @@ With at most f twins the laws must hold, and after healing every copy must decid
 more, agreement may break; then the logs of the honest nodes must name validators with
 more than a third of the stake, and no honest one (`consensus.accountability`).
 
-Time is abstract: within a phase every message between nodes that can reach each other
-arrives, then all waits of that phase are over.
+Time is abstract: every message between nodes that can reach each other arrives, then
+the waits for a proposal are over, then those for a polka, then those for a decision.
 """
 
 from collections import deque
@@ -21,11 +21,12 @@ from random import Random
 from typing_extensions import override
 
 from consensus.accountability import Finding, investigate, named_stake, votes_in
-from consensus.machine import Effect, TimeoutKind
+from consensus.machine import Effect, TimeoutKind, VoteSeen
 from consensus.validators import Validator, ValidatorSet
+from consensus.votes import VoteKind
 from tests.simulation.laws import Fork, Laws, Violation
 from tests.simulation.node import Node
-from tests.simulation.wire import Commit, Message, Roster
+from tests.simulation.wire import Commit, Message, Polka, Roster
 from tests.simulation.words import words
 
 _PHASES = (TimeoutKind.PROPOSE, TimeoutKind.PREVOTE, TimeoutKind.PRECOMMIT)
@@ -38,12 +39,16 @@ class Step:
     """One scripted round.
 
     Attributes:
-        groups: For each phase, the group of each copy; groups do not hear each other.
+        groups: For each kind of message, the group of each copy: one for proposals and
+            all else, one for prevotes and polkas, one for precommits and commits.
+            Groups do not hear each other.
+        deaf: For each kind of message, the copies that hear none.
         gossip: Whether nodes tell where they are at its beginning.
     """
 
     groups: tuple[tuple[int, ...], ...]
     gossip: bool
+    deaf: tuple[frozenset[int], ...] = (frozenset(),) * 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,7 @@ def enumerated(number: int, *, twins: int = 1) -> Script:
 
 
 def sampled(source: Random, validators: int, twins: int) -> Script:
-    """A script with up to three groups that may change in every phase.
+    """A script with up to three groups, other ones for each kind of message.
 
     Half of the scripts keep the two copies of a twin apart, which is how they do harm.
     """
@@ -114,6 +119,7 @@ def sampled(source: Random, validators: int, twins: int) -> Script:
     count = source.choice((2, 2, 2, 3))
     apart = source.random() < 0.5
     constant = source.random() < 0.5
+    deafness = source.choice((0.0, 0.0, 0.2, 0.5))
     talkative = source.choice((0.0, 0.5, 1.0))
     steps: list[Step] = []
     for _ in range(rounds):
@@ -122,7 +128,11 @@ def sampled(source: Random, validators: int, twins: int) -> Script:
         )
         if constant:
             groups = (groups[0],) * 3
-        steps.append(Step(groups, gossip=source.random() < talkative))
+        deaf = tuple(
+            frozenset(each for each in range(copies) if source.random() < deafness)
+            for _ in _PHASES
+        )
+        steps.append(Step(groups, source.random() < talkative, deaf))
     leaders = tuple(
         source.randrange(twins if source.random() < 0.5 else validators)
         for _ in range(rounds)
@@ -157,6 +167,15 @@ def scenario(number: int) -> Script:
             return sampled(source, 4, 2)
         case _:
             return sampled(source, 7, 3)
+
+
+def _kind(message: Message) -> int:
+    """Which of a step's groups a message belongs to."""
+    if isinstance(message, VoteSeen):
+        return 1 if message.vote.subject.kind is VoteKind.PREVOTE else 2
+    if isinstance(message, Polka):
+        return 1
+    return 2 if isinstance(message, Commit) else 0
 
 
 # -- the stage -------------------------------------------------------------------------
@@ -210,7 +229,7 @@ class Stage:
         self.size = script.copies
         self._roster = _led(script)
         self.laws = Laws(frozenset(range(script.twins, script.validators)))
-        self._groups: tuple[int, ...] = (0,) * self.size
+        self._step = self._whole = Step(((0,) * self.size,) * 3, gossip=True)
         self._mail: deque[tuple[int, int, Message]] = deque()
         self._timers: dict[TimeoutKind, dict[int, int]] = {k: {} for k in _PHASES}
         self._builds: deque[tuple[Node, int]] = deque()
@@ -233,16 +252,17 @@ class Stage:
         return self._roster
 
     def send(self, source: int, target: int, message: Message) -> None:
-        """It arrives if the two are in one group when it is sent."""
-        if self._groups[source] == self._groups[target]:
+        """It arrives if the two are in one group for such messages."""
+        kind = _kind(message)
+        groups = self._step.groups[kind]
+        if groups[source] == groups[target] and target not in self._step.deaf[kind]:
             self._mail.append((source, target, message))
 
     def broadcast(self, source: int, message: Message) -> None:
         """To everybody else in the group."""
-        group = self._groups[source]
-        for target, each in enumerate(self._groups):
-            if target != source and each == group:
-                self._mail.append((source, target, message))
+        for target in range(self.size):
+            if target != source:
+                self.send(source, target, message)
 
     def wait(self, node: Node, kind: TimeoutKind, round_: int) -> None:
         """It will be over at the end of that phase."""
@@ -288,11 +308,10 @@ class Stage:
             node.begin()
         for step in self.script.steps:
             self._round(step)
-        whole = Step(((0,) * self.size,) * 3, gossip=True)
         for _ in range(_ROUNDS_TO_RECOVER):
             if all(node.chain for node in self.nodes):
                 return
-            self._round(whole)
+            self._round(self._whole)
         if self.script.tolerable and not all(node.chain for node in self.nodes):
             raise Violation(
                 "liveness: undecided after healing: "
@@ -304,10 +323,10 @@ class Stage:
             )
 
     def _round(self, step: Step) -> None:
+        self._step = step
         for phase, kind in enumerate(_PHASES):
-            self._groups = step.groups[phase]
             if self._trace is not None:
-                self._trace(f"{kind.value}: groups {self._groups}")
+                self._trace(f"{kind.value}: {step}")
             if step.gossip and not phase:
                 for node in self.nodes:
                     node.tell()
