@@ -73,6 +73,10 @@ class NodeConfig(BaseModel):
     rpc_log_range: int = Field(default=10_000, ge=1, le=10_000_000)
     rpc_log_results: int = Field(default=10_000, ge=1, le=1_000_000)
 
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(default=0, ge=0, le=65_535)
+    """GET /metrics on a port of its own; 0: only on that of the RPC."""
+
     mempool_transactions: int = Field(default=5_000, ge=1, le=1_000_000)
     mempool_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024)
     mempool_per_sender: int = Field(default=64, ge=1, le=100_000)

@@ -68,8 +68,10 @@ from consensus.messages import (
 )
 from consensus.parts import cut
 from consensus.proposal import verify_proposal
+from consensus.validators import ValidatorSet
 from consensus.votes import Vote, VoteKind, verify_vote
 from node.accusations import EvidencePool
+from node.consensus_metrics import Committed
 from node.datadir import ValidatorKey
 from node.errors import DoubleSignError, LedgerError, SafetyError
 from node.height import Height, vote_key
@@ -169,6 +171,15 @@ class Engine:
     def address(self) -> bytes | None:
         """Ours as a validator."""
         return None if self._validator is None else self._validator.key.address
+
+    @property
+    def round(self) -> int:
+        """Of the height that is being decided."""
+        return 0 if self.current is None else self.current.state.round
+
+    def voters(self, height: int) -> ValidatorSet:
+        """The set that votes at a height, at most two above the head."""
+        return self._ledger.epochs.voters(height)
 
     def height(self, number: int) -> Height | None:
         """The height under way or the one before it."""
@@ -690,24 +701,39 @@ class Engine:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self._ledger.commit, executed, certificate)
         self.evidence.forget(executed.block)
-        self._note_commit(executed)
+        self._note_commit(executed, certificate)
 
-    def _note_commit(self, executed: ExecutedBlock) -> None:
+    def _note_commit(
+        self, executed: ExecutedBlock, certificate: CommitCertificate
+    ) -> None:
         """Bring mempool, metrics and log up to the new head."""
         before, self.last_commit = self.last_commit, trio.current_time()
-        transactions = self._ledger.transactions(executed.block)
-        self._mempool.advance(_touched(transactions))
-        header = executed.block.header
+        block = executed.block
+        transactions = self._ledger.transactions(block)
+        included = {each.hash for each in transactions}
+        for expired in self._mempool.advance(_touched(transactions)):
+            if expired.transaction.hash not in included:
+                self._metrics.count_refusal("Expired")
+                _log.info(
+                    "transaction dropped",
+                    hash="0x" + expired.transaction.hash.hex(),
+                    reason=expired.reason,
+                )
+        header = block.header
         metrics = self._metrics
-        metrics.height.set(header.number)
+        evidence = map(Evidence.decode, block.sidecar.evidence)
+        metrics.consensus.committed(
+            Committed(
+                block,
+                certificate,
+                self.voters(header.number),
+                {each.offence.offender for each in evidence},
+                self.last_commit - before if math.isfinite(before) else None,
+            )
+        )
         metrics.timestamp.set(header.timestamp)
         metrics.base_fee.set(header.base_fee_per_gas)
         metrics.gas.inc(header.gas_used)
-        metrics.transactions.inc(len(transactions))
-        if math.isfinite(before):
-            metrics.block_seconds.observe(self.last_commit - before)
-        metrics.mempool_transactions.set(len(self._mempool))
-        metrics.mempool_bytes.set(self._mempool.size)
         event = _log.info if transactions else _log.debug
         event(
             "block committed",

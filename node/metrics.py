@@ -1,4 +1,9 @@
-"""Prometheus metrics of one node, in a registry of its own."""
+"""Prometheus metrics of one node, in a registry of its own.
+
+Where CometBFT has a metric for a thing, it has that name here, after `lockstep_`.
+"""
+
+from collections.abc import Callable, Sequence
 
 from prometheus_client import (
     CollectorRegistry,
@@ -9,20 +14,26 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-_BUILD_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+from node.consensus_metrics import ConsensusMetrics
+from node.mempool import Mempool
+from node.p2p.counters import Counters
+from node.p2p.interface import PeerStatus
+from node.peer_metrics import PeerMetrics
+
 _CALL_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0)
 
 
 class Metrics:
     """What an operator's dashboard shows."""
 
-    def __init__(self) -> None:
+    def __init__(self, validator: bytes | None = None) -> None:
+        """Register all.
+
+        Args:
+            validator: Our address, when we validate.
+        """
         self.registry = CollectorRegistry()
-        self.height = Gauge(
-            "lockstep_block_height",
-            "Number of the last committed block",
-            registry=self.registry,
-        )
+        self.consensus = ConsensusMetrics(self.registry, validator)
         self.timestamp = Gauge(
             "lockstep_block_timestamp_seconds",
             "Timestamp of the last committed block",
@@ -33,30 +44,30 @@ class Metrics:
             "Gas used by committed blocks",
             registry=self.registry,
         )
-        self.transactions = Counter(
-            "lockstep_transactions",
-            "Transactions in committed blocks",
-            registry=self.registry,
-        )
         self.base_fee = Gauge(
             "lockstep_base_fee_wei",
             "Base fee per gas of the last committed block",
             registry=self.registry,
         )
-        self.block_seconds = Histogram(
-            "lockstep_block_build_seconds",
-            "Time to build, sign and commit a block",
-            buckets=_BUILD_BUCKETS,
-            registry=self.registry,
-        )
         self.mempool_transactions = Gauge(
-            "lockstep_mempool_transactions",
+            "lockstep_mempool_size",
             "Transactions that wait",
             registry=self.registry,
         )
         self.mempool_bytes = Gauge(
-            "lockstep_mempool_bytes",
+            "lockstep_mempool_size_bytes",
             "Bytes of the transactions that wait",
+            registry=self.registry,
+        )
+        # CometBFT's counter has no `_total` at its end, which only a gauge may lack.
+        self.failed = Gauge(
+            "lockstep_mempool_failed_txs",
+            "Transactions refused or dropped since the start",
+            registry=self.registry,
+        )
+        self.syncing = Gauge(
+            "lockstep_blocksync_syncing",
+            "1 while blocks that others have are fetched",
             registry=self.registry,
         )
         self.refused = Counter(
@@ -88,6 +99,22 @@ class Metrics:
     def count_refusal(self, reason: str) -> None:
         """Count a transaction that did not get into the mempool or left it unused."""
         self.refused.labels(reason).inc()
+        self.failed.inc()
+
+    def watch_mempool(self, mempool: Mempool) -> None:
+        """Show what waits in a pool whenever metrics are asked for."""
+        self.mempool_transactions.set_function(lambda: len(mempool))
+        self.mempool_bytes.set_function(lambda: mempool.size)
+
+    def watch_peers(
+        self, counters: Counters, peers: Callable[[], Sequence[PeerStatus]]
+    ) -> None:
+        """Show a switch's counters whenever metrics are asked for."""
+        self.registry.register(PeerMetrics(counters, peers))
+
+    def watch_sync(self, syncing: Callable[[], bool]) -> None:
+        """Show whether blocks are fetched whenever metrics are asked for."""
+        self.syncing.set_function(syncing)
 
     def exposition(self) -> tuple[bytes, str]:
         """The text format and its media type."""

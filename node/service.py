@@ -34,11 +34,12 @@ from node.rpc.eth_blocks import BlockMethods
 from node.rpc.eth_state import StateContext, StateMethods
 from node.rpc.fees import FeeMethods
 from node.rpc.filters import Filters
-from node.rpc.identity import Identity, IdentityMethods
+from node.rpc.identity import Identity, IdentityMethods, Surroundings
 from node.rpc.logs import LogLimits
 from node.rpc.reading import ChainReader
-from node.rpc.server import application, serve_http
+from node.rpc.server import application, serve_http, serve_metrics
 from node.sync.blocks import BlockSync
+from node.vitals import Readiness, Vitals, health, readiness
 from node.wal import WriteAheadLog
 from runtime.call import StateView
 from runtime.rules import ForkSchedule
@@ -47,6 +48,7 @@ _log = structlog.get_logger("node")
 _STALLED_BEATS = 30
 _STALLED_SECONDS = 15.0
 _DRAIN_SECONDS = 10.0
+_ON_THEIR_WAY = 2
 
 
 def client_version() -> str:
@@ -118,7 +120,8 @@ class Node:
         """
         self.config = config
         self.chain = chain
-        self.metrics = Metrics()
+        self._address = None if validator is None else validator.key.address
+        self.metrics = Metrics(self._address)
         limits = PoolLimits(
             transactions=config.mempool_transactions,
             size=config.mempool_bytes,
@@ -158,18 +161,27 @@ class Node:
                 self.reactors(),
                 book_file=config.data_dir / "addresses.json",
             )
+        self._watch()
         self._bench = WorkBench(
             BenchLimits(
                 config.rpc_call_threads, config.rpc_call_queue, config.rpc_call_seconds
             )
         )
-        self._address = None if validator is None else validator.key.address
 
     def reactors(self) -> list[Reactor]:
         """What this node speaks about with others."""
         chain_id = self.chain.forks.chain_id
         transactions = MempoolReactor(self.mempool, chain_id, self.intake.admit)
         return [Gossip(self.engine), transactions, self.sync]
+
+    def _watch(self) -> None:
+        """Let the metrics look at what changes by itself."""
+        metrics = self.metrics
+        metrics.watch_mempool(self.mempool)
+        metrics.watch_sync(self.catching_up)
+        metrics.consensus.watch_round(lambda: self.engine.round)
+        if self.switch is not None:
+            metrics.watch_peers(self.switch.counters, self.switch.peers)
 
     def _account(self, address: bytes) -> Account:
         database = self.chain.database
@@ -191,6 +203,9 @@ class Node:
             urls: list[str] = await server.start(
                 partial(serve_http, self._application(), self.config, stop.wait)
             )
+            await server.start(
+                partial(serve_metrics, self.exposition, self.config, stop.wait)
+            )
             async with trio.open_nursery() as work:
                 if self.switch is not None:
                     address = await work.start(self.switch.run)
@@ -206,7 +221,9 @@ class Node:
 
     def _application(self) -> Starlette:
         dispatcher = self._dispatcher()
-        return application(self.config, dispatcher, self.health, self.exposition)
+        return application(
+            self.config, dispatcher, self.health, self.exposition, ready=self.ready
+        )
 
     def _dispatcher(self) -> Dispatcher:
         config, chain = self.config, self.chain
@@ -218,6 +235,7 @@ class Node:
             validators=chain.validators,
             validator=self._address,
             block_time=config.block_time,
+            look=self.around,
         )
         filters = Filters(trio.current_time, lambda: secrets.randbits(128))
         log_limits = LogLimits(config.rpc_log_range, config.rpc_log_results)
@@ -232,19 +250,50 @@ class Node:
         }
         return Dispatcher(methods, self.metrics, max_batch=config.rpc_max_batch)
 
-    def health(self) -> tuple[bool, dict[str, object]]:
-        """Whether the node does its work, for GET /health.
+    def around(self) -> Surroundings:
+        """What this node knows of the network."""
+        head = self.chain.database.head().number
+        peers = () if self.switch is None else self.switch.peers()
+        voters = self.engine.voters(head + 1)
+        return Surroundings(
+            peers=peers,
+            listening=bool(self.switch is not None and self.config.p2p_listen),
+            catching_up=self.catching_up(),
+            best=max(head, self.sync.best),
+            next_proposer=voters.proposer(head + 1, 0).address,
+        )
 
-        It is unhealthy when it has not committed a block for many beats.
-        """
-        head = self.chain.database.head()
-        details: dict[str, object] = {"status": "ok", "height": head.number}
-        limit = max(_STALLED_SECONDS, _STALLED_BEATS * self.config.block_time)
-        silent = trio.current_time() - self.engine.last_commit
-        if silent > limit:
-            details["status"] = f"no block for {silent:.0f} s"
-            return False, details
-        return True, details
+    def catching_up(self) -> bool:
+        """Whether others have blocks that are fetched; one or two are on their way."""
+        head = self.chain.database.head().number
+        return self.sync.syncing and self.sync.best > head + _ON_THEIR_WAY
+
+    def vitals(self) -> Vitals:
+        """What is known of this node; silence is held against it."""
+        head = self.chain.database.head().number
+        return Vitals(
+            height=head,
+            best=max(head, self.sync.best),
+            catching_up=self.catching_up(),
+            peers=self._peer_count(),
+            silent=trio.current_time() - self.engine.last_commit,
+            limit=max(_STALLED_SECONDS, _STALLED_BEATS * self.config.block_time),
+        )
+
+    def _peer_count(self) -> int | None:
+        """Connected peers; None for a node that is a network of its own."""
+        upcoming = self.chain.database.head().number + 1
+        if self.switch is None or len(self.engine.voters(upcoming).members) == 1:
+            return None
+        return len(self.switch.peers())
+
+    def health(self) -> tuple[bool, dict[str, object]]:
+        """For GET /health."""
+        return health(self.vitals())
+
+    def ready(self) -> tuple[Readiness, dict[str, object]]:
+        """For GET /ready."""
+        return readiness(self.vitals())
 
     def exposition(self) -> tuple[bytes, str]:
         """For GET /metrics."""

@@ -54,6 +54,7 @@ GROUPS = {
         "lockstep.cli.testnet", "Make a network of validators on this machine."
     ),
     "node": _Group("lockstep.cli.node", "Run a node."),
+    "status": _Group("lockstep.cli.status", "Look at a node."),
     "light": _Group("lockstep.cli.light", "Verify headers without running a node."),
     "audit": _Group("lockstep.cli.audit", "Replay a chain and all its verdicts."),
 }

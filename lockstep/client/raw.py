@@ -6,6 +6,7 @@ asked. Answers are bounded before they are parsed.
 
 import json
 import re
+from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any, cast
 
@@ -82,6 +83,13 @@ class RawNode:
             return ValidatorSet.decode(data)
         except InvalidValidatorSet as error:
             raise self._unusable(method, error) from error
+
+    def status(self) -> Mapping[str, object]:
+        """What the node says of itself (`lockstep_status`)."""
+        found = self._call("lockstep_status")
+        if not isinstance(found, dict):
+            raise self._unusable("lockstep_status", found)
+        return cast("dict[str, object]", found)
 
     def _encoded(self, method: str, height: int) -> bytes:
         found = self._call(method, hex(height))

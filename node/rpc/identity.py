@@ -1,7 +1,7 @@
 """eth_chainId, net_*, web3_* and the chain's own namespace, lockstep_*."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,32 @@ from chain.header import Header
 from chain.sidecar import CommitCertificate
 from consensus.validators import ValidatorSet
 from node.mempool import Mempool
+from node.p2p.interface import PeerStatus
 from node.rpc.dispatch import Method, Params, inline
 from node.rpc.reading import ChainReader
 from node.rpc.values import data, quantity, read_data, read_quantity
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a node knows of the network around it.
+
+    Attributes:
+        peers: Connected nodes.
+        listening: Whether others can connect.
+        catching_up: Whether it fetches blocks that others have.
+        best: The highest head that a peer tells, at least the own one.
+        next_proposer: Address of who proposes next; None when that is not known.
+    """
+
+    peers: Sequence[PeerStatus] = ()
+    listening: bool = False
+    catching_up: bool = False
+    best: int = 0
+    next_proposer: bytes | None = None
+
+
+Look = Callable[[], Surroundings]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +50,7 @@ class Identity:
         validators: The set of the chain specification.
         validator: Our address when we validate.
         block_time: Seconds between blocks.
+        look: What is around the node now; None: it is alone.
     """
 
     client: str
@@ -34,6 +58,7 @@ class Identity:
     validators: ValidatorSet
     validator: bytes | None
     block_time: float
+    look: Look | None = None
 
 
 class IdentityMethods:
@@ -45,6 +70,7 @@ class IdentityMethods:
         self._reader = reader
         self._mempool = mempool
         self._identity = identity
+        self._look: Look = identity.look or Surroundings
         self._specification: object = json.loads(identity.specification)
 
     def table(self) -> Mapping[str, Method]:
@@ -77,20 +103,28 @@ class IdentityMethods:
         return []
 
     def syncing(self, _: Params) -> object:
-        """eth_syncing: false, the node makes its own head."""
-        return False
+        """eth_syncing: false, or how far the node is while it fetches blocks."""
+        around = self._look()
+        if not around.catching_up:
+            return False
+        head = self._reader.head().number
+        return {
+            "startingBlock": quantity(self._reader.database.base()),
+            "currentBlock": quantity(head),
+            "highestBlock": quantity(max(head, around.best)),
+        }
 
     def network(self, _: Params) -> object:
         """net_version: the chain id, decimal."""
         return str(self._reader.chain_id)
 
     def listening(self, _: Params) -> object:
-        """net_listening: false, there are no peers to listen for yet."""
-        return False
+        """net_listening."""
+        return self._look().listening
 
     def peers(self, _: Params) -> object:
         """net_peerCount."""
-        return quantity(0)
+        return quantity(len(self._look().peers))
 
     def client(self, _: Params) -> object:
         """web3_clientVersion."""
@@ -183,6 +217,8 @@ class IdentityMethods:
         """lockstep_status: everything a dashboard shows first."""
         head = self._reader.head()
         validator = self._identity.validator
+        around = self._look()
+        proposer = around.next_proposer
         return {
             "client": self._identity.client,
             "chainId": quantity(self._reader.chain_id),
@@ -195,11 +231,29 @@ class IdentityMethods:
             },
             "blockTime": self._identity.block_time,
             "validator": None if validator is None else data(validator),
+            "nextProposer": None if proposer is None else data(proposer),
+            "catchingUp": around.catching_up,
+            "bestKnown": quantity(max(head.number, around.best)),
+            "peers": [_peer(each) for each in around.peers],
             "mempool": {
                 "transactions": quantity(len(self._mempool)),
                 "bytes": quantity(self._mempool.size),
             },
         }
+
+
+def _peer(status: PeerStatus) -> dict[str, Any]:
+    return {
+        "id": status.id,
+        "address": status.address,
+        "outbound": status.outbound,
+        "seconds": round(status.seconds, 1),
+        "received": quantity(status.received),
+        "sent": quantity(status.sent),
+        "pending": quantity(status.pending),
+        "score": round(status.score, 1),
+        "software": status.software,
+    }
 
 
 def _certificate(certificate: CommitCertificate) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""HTTP around the dispatcher: POST / for JSON-RPC, GET /health and GET /metrics.
+"""HTTP: POST / for JSON-RPC, GET /health, /ready and /metrics; metrics alone, too.
 
 Bodies are bounded before they are read: by their Content-Length when there is one, and
 while reading in any case. Cross-origin requests get no CORS header unless origins are
@@ -29,6 +29,7 @@ from node.rpc.envelope import error_object, write_body
 from node.rpc.errors import INVALID_REQUEST, RpcError
 
 Health = Callable[[], tuple[bool, dict[str, object]]]
+Ready = Callable[[], tuple[int, dict[str, object]]]
 Metrics = Callable[[], tuple[bytes, str]]
 _JSON = "application/json"
 _KEEP_ALIVE_SECONDS = 30
@@ -36,7 +37,12 @@ _GRACE_SECONDS = 2
 
 
 def application(
-    config: NodeConfig, dispatcher: Dispatcher, health: Health, metrics: Metrics
+    config: NodeConfig,
+    dispatcher: Dispatcher,
+    health: Health,
+    metrics: Metrics,
+    *,
+    ready: Ready,
 ) -> Starlette:
     """The ASGI application of a node.
 
@@ -45,6 +51,7 @@ def application(
         dispatcher: Answers JSON-RPC bodies.
         health: Whether the node works, and details to show.
         metrics: The exposition in Prometheus' text format, and its media type.
+        ready: The status of GET /ready (`node.vitals.Readiness`), and details to show.
     """
 
     async def rpc(request: Request) -> Response:
@@ -66,9 +73,9 @@ def application(
         healthy, details = health()
         return JSONResponse(details, status_code=200 if healthy else 503)
 
-    async def show_metrics(_: Request) -> Response:
-        content, media_type = metrics()
-        return Response(content, headers={"content-type": media_type})
+    async def show_ready(_: Request) -> Response:
+        status, details = ready()
+        return JSONResponse(details, status_code=status)
 
     middleware: list[Middleware] = []
     if config.rpc_cors_origins:
@@ -83,9 +90,23 @@ def application(
     routes = [
         Route("/", rpc, methods=["POST"]),
         Route("/health", show_health, methods=["GET"]),
-        Route("/metrics", show_metrics, methods=["GET"]),
+        Route("/ready", show_ready, methods=["GET"]),
+        _metrics_route(metrics),
     ]
     return Starlette(routes=routes, middleware=middleware)
+
+
+def metrics_application(metrics: Metrics) -> Starlette:
+    """The ASGI application of the port for metrics: GET /metrics and nothing else."""
+    return Starlette(routes=[_metrics_route(metrics)])
+
+
+def _metrics_route(metrics: Metrics) -> Route:
+    async def show(_: Request) -> Response:
+        content, media_type = metrics()
+        return Response(content, headers={"content-type": media_type})
+
+    return Route("/metrics", show, methods=["GET"])
 
 
 async def _bounded_body(request: Request, limit: int) -> bytes | None:
@@ -134,13 +155,48 @@ async def serve_http(
     *,
     task_status: "trio.TaskStatus[list[str]]" = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until `stop` returns; reports the URLs that it listens on.
+    """Serve the RPC until `stop` returns; reports the URLs that it listens on.
 
     Raises:
         ListenError: the address is taken, or not of this machine.
     """
+    await _serve(app, config.rpc_host, config.rpc_port, stop, task_status=task_status)
+
+
+async def serve_metrics(
+    metrics: Metrics,
+    config: NodeConfig,
+    stop: Callable[[], Awaitable[None]],
+    *,
+    task_status: "trio.TaskStatus[list[str]]" = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve metrics on their own port until `stop` returns; nothing when it is 0.
+
+    Raises:
+        ListenError: the address is taken, or not of this machine.
+    """
+    if not config.metrics_port:
+        task_status.started([])
+        return
+    await _serve(
+        metrics_application(metrics),
+        config.metrics_host,
+        config.metrics_port,
+        stop,
+        task_status=task_status,
+    )
+
+
+async def _serve(
+    app: Starlette,
+    host: str,
+    port: int,
+    stop: Callable[[], Awaitable[None]],
+    *,
+    task_status: "trio.TaskStatus[list[str]]",
+) -> None:
     settings = Config()
-    bound = _bound_socket(config.rpc_host, config.rpc_port)
+    bound = _bound_socket(host, port)
     settings.bind = [f"fd://{bound.detach()}"]
     settings.alpn_protocols = ["http/1.1"]
     settings.include_server_header = False

@@ -14,6 +14,7 @@ from chain.crypto import keccak
 from chain.database import ChainDatabase
 from chain.header import Header
 from chain.receipt import Receipt
+from chain.sidecar import CommitCertificate
 from chain.store import Store
 from chain.transaction import Transaction, decode
 from consensus.certificate import verify_certificate
@@ -328,9 +329,9 @@ def test_beat_keeps_its_grid(tmp_path: Path) -> None:
     commits: list[float] = []
     note = engine._note_commit
 
-    def noted(executed: ExecutedBlock) -> None:
+    def noted(executed: ExecutedBlock, certificate: CommitCertificate) -> None:
         commits.append(trio.current_time())
-        note(executed)
+        note(executed, certificate)
 
     engine._note_commit = noted  # type: ignore[method-assign]  # watched
 

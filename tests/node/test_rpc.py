@@ -441,11 +441,18 @@ def test_refusals_are_counted_by_kind(running: RunningNode) -> None:
     assert 'lockstep_mempool_refused_total{reason="GasTooLow"}' in metrics
 
 
+def test_ready(running: RunningNode) -> None:
+    ready = running.session.get(f"{running.url}/ready", timeout=30)
+    assert ready.status_code == 200
+    assert ready.json()["status"] == "ready"
+
+
 def test_health_and_metrics(running: RunningNode) -> None:
     health = running.session.get(f"{running.url}/health", timeout=30)
     assert health.status_code == 200
     assert health.json()["status"] == "ok"
     running.mine()
     metrics = running.session.get(f"{running.url}/metrics", timeout=30)
-    assert "lockstep_block_height" in metrics.text
+    assert "\nlockstep_consensus_validators 1.0\n" in metrics.text
+    assert "\nlockstep_consensus_missing_validators 0.0\n" in metrics.text
     assert metrics.headers["content-type"].startswith("text/plain")
