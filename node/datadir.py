@@ -23,9 +23,9 @@ from chain.crypto import (
     bls_public_key,
     public_key,
 )
+from node.disk import PRIVATE_DIRECTORY
 from node.errors import DataDirectoryError, KeyFileError
 from node.files import (
-    PRIVATE_DIRECTORY,
     DirectoryLock,
     create_private,
     read_private,

@@ -2,37 +2,36 @@
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
+from node.disk import PRIVATE, SYSTEM, Disk, write_all
 from node.errors import DataDirectoryError, DataDirectoryLockedError, KeyFileError
 
-PRIVATE = 0o600
-PRIVATE_DIRECTORY = 0o700
 
-
-def write_durably(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes, *, disk: Disk = SYSTEM) -> None:
     """Replace a file; afterwards the new content survives power loss.
 
     Either the old or the new content is there at every instant. The file is readable
     by its owner only.
+
+    Raises:
+        OSError: the disk refused. The old content is there, or, if even the name of
+            the new file could not be synced, either.
     """
     temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE)
-    with open(descriptor, "wb") as stream:  # noqa: PTH123 - a descriptor, not a path
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make renames and new files in a directory survive power loss."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = disk.create(temporary)
     try:
-        os.fsync(descriptor)
+        write_all(disk, descriptor, content)
+        disk.sync(descriptor)
+    except OSError:
+        with suppress(OSError):  # the first error says what is wrong
+            disk.remove(temporary)
+        raise
     finally:
-        os.close(descriptor)
+        disk.close(descriptor)
+    disk.rename(temporary, path)
+    disk.sync_directory(path.parent)
 
 
 def create_private(path: Path, content: bytes) -> None:
@@ -50,23 +49,22 @@ def create_private(path: Path, content: bytes) -> None:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
-    sync_directory(path.parent)
+    SYSTEM.sync_directory(path.parent)
 
 
-def read_private(path: Path, *, limit: int) -> bytes:
+def read_private(path: Path, *, limit: int, disk: Disk = SYSTEM) -> bytes:
     """Read a file of at most `limit` bytes that only its owner may read.
 
     Raises:
         KeyFileError: missing, too large, or open to others.
     """
     try:
-        mode = path.stat().st_mode & 0o777
-        if mode & 0o077:
+        mode = disk.mode(path)
+        if mode is not None and mode & 0o077:
             raise KeyFileError(
                 f"{path} has mode {mode:o}; a key must be private: chmod 600 {path}"
             )
-        with path.open("rb") as stream:
-            content = stream.read(limit + 1)
+        content = disk.read(path, limit + 1)
     except OSError as error:
         raise KeyFileError(f"cannot read {path}: {error}") from error
     if len(content) > limit:
