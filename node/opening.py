@@ -128,7 +128,7 @@ def opened_node(config: NodeConfig, directory: DataDirectory) -> Generator[Node]
             encode_spec(spec),
             spec.rules,
             spec.validator_set,
-            epoch_blocks=spec.consensus.epoch_blocks,
+            epoch_blocks=spec.consensus.epoch_blocks if spec.elects else 0,
             evidence_age=spec.consensus.evidence_age_blocks,
         )
         wal = WriteAheadLog(directory.path / "wal")

@@ -131,7 +131,7 @@ class Auditor:
             self._database,
             self._spec.rules,
             self._spec.validator_set,
-            epoch_blocks=self._spec.consensus.epoch_blocks,
+            epoch_blocks=self._spec.consensus.epoch_blocks if self._spec.elects else 0,
             evidence_age=self._spec.consensus.evidence_age_blocks,
         )
         self._count(record.block, (), None)
