@@ -24,8 +24,9 @@ from typing import Final
 import structlog
 
 from chain.transaction import MAX_TRANSACTION_BYTES
+from node.disk import PRIVATE
 from node.errors import NodeError
-from node.files import PRIVATE, write_durably
+from node.files import write_durably
 
 MAGIC: Final = b"lockstep/pool/1\n"
 DEFAULT_LIMIT: Final = 16 << 20
