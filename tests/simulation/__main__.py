@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.simulation.laws import Violation
-from tests.simulation.network import Network
+from tests.simulation.network import Network, quiet
 from tests.simulation.soak import Totals, load, save, soak
 from tests.simulation.twins import Stage, scenario
 
@@ -48,6 +48,19 @@ def _replay_twins(number: int) -> int:
     return 0
 
 
+def _speed() -> int:
+    for size, heights in ((4, 300), (7, 100), (100, 3)):
+        network = Network(0, quiet(size, archive=False))
+        started = time.process_time()
+        network.run_quietly(heights)
+        seconds = max(time.process_time() - started, 1e-9)
+        _say(
+            f"{size} honest validators: {heights / seconds:,.1f} heights per second "
+            f"of CPU, {1_000 * seconds / heights / size:.2f} ms per height and node"
+        )
+    return 0
+
+
 def _soak(seconds: float, seed: int, jobs: int, state: Path | None) -> int:
     totals = load(state, seed)
     begun, shown = totals.next, time.monotonic()
@@ -77,7 +90,10 @@ def main() -> int:
     parser.add_argument("--state", type=Path, help="totals; goes on where it ended")
     parser.add_argument("--replay", type=int, metavar="SEED", help="trace a network")
     parser.add_argument("--twins", type=int, metavar="NUMBER", help="trace a scenario")
+    parser.add_argument("--speed", action="store_true", help="measure calm networks")
     chosen = parser.parse_args()
+    if chosen.speed:
+        return _speed()
     if chosen.replay is not None:
         return _replay(chosen.replay)
     if chosen.twins is not None:

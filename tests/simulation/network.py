@@ -13,7 +13,7 @@ network runs quietly for some heights more. Byzantine nodes lie all the time.
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from heapq import heappop, heappush
 from random import Random
@@ -127,6 +127,34 @@ def draw(source: Random) -> Setting:
         calm=2 if harsh else source.choice((5, 20, 40)),
         archive=source.random() < 0.25,
     )
+
+
+def quiet(size: int, **changes: object) -> Setting:
+    """Equal, honest nodes under a clear sky, but for `changes`."""
+    plain = Setting(
+        stakes=(10,) * size,
+        liars=frozenset(),
+        epoch=0,
+        speeds=(100,) * size,
+        latency=5 * MILLISECOND,
+        spread=10 * MILLISECOND,
+        loss=0,
+        repeat=0,
+        delay=0,
+        cuts=0,
+        crashes=0,
+        propose=60 * MILLISECOND,
+        prevote=30 * MILLISECOND,
+        precommit=30 * MILLISECOND,
+        longer=10 * MILLISECOND,
+        interval=20 * MILLISECOND,
+        tick=200 * MILLISECOND,
+        storms=1,
+        storm=MILLISECOND,
+        calm=10,
+        archive=True,
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
 
 
 def _liars(source: Random, stakes: tuple[int, ...]) -> frozenset[int]:

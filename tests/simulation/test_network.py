@@ -12,38 +12,10 @@ from consensus import machine
 from consensus.machine import QuorumSeen, Result, State, Step
 from consensus.votes import VoteKind
 from tests.simulation.laws import Violation
-from tests.simulation.network import MILLISECOND, Network, Setting, draw
+from tests.simulation.network import MILLISECOND, Network, Setting, draw, quiet
 from tests.simulation.node import Node, Signer
 
 SLICE = range(12)
-
-
-def quiet(size: int, **changes: object) -> Setting:
-    """Equal, honest nodes under a clear sky."""
-    plain = Setting(
-        stakes=(10,) * size,
-        liars=frozenset(),
-        epoch=0,
-        speeds=(100,) * size,
-        latency=5 * MILLISECOND,
-        spread=10 * MILLISECOND,
-        loss=0,
-        repeat=0,
-        delay=0,
-        cuts=0,
-        crashes=0,
-        propose=60 * MILLISECOND,
-        prevote=30 * MILLISECOND,
-        precommit=30 * MILLISECOND,
-        longer=10 * MILLISECOND,
-        interval=20 * MILLISECOND,
-        tick=200 * MILLISECOND,
-        storms=1,
-        storm=MILLISECOND,
-        calm=10,
-        archive=True,
-    )
-    return replace(plain, **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("seed", SLICE)

@@ -62,6 +62,14 @@ def test_a_violation_ends_it_and_says_how_to_replay(
     assert "VIOLATION a law, by seed 7" in capsys.readouterr().out
 
 
+def test_speed_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(networks.Network, "run_quietly", lambda *_: None)
+    assert run(monkeypatch, "--speed") == 0
+    assert "100 honest validators" in capsys.readouterr().out
+
+
 def test_a_replay_is_readable(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
