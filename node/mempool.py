@@ -24,7 +24,8 @@ Refusals carry go-ethereum's wording, which client libraries recognise.
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from chain.transaction import Transaction
@@ -108,10 +109,11 @@ def tip_at(transaction: Transaction, base_fee: int) -> int:
 
 @dataclass(slots=True)
 class _Queue:
-    """One sender's transactions by nonce."""
+    """One sender's transactions by nonce; every change gives it a new version."""
 
     account: Account
     by_nonce: dict[int, Transaction] = field(default_factory=dict[int, Transaction])
+    version: int = 0
 
     def gap(self) -> int:
         """The first nonce, from the account's upwards, that nothing queued has."""
@@ -127,6 +129,11 @@ class _Queue:
             for nonce, transaction in self.by_nonce.items()
             if nonce >= self.account.nonce
         )
+
+
+# Executable, tip, minus the arrival; then whose and which; the queue's version.
+_Tail = tuple[bool, int, int, bytes, int, int]
+_STALE_TAILS = 1_024
 
 
 class Mempool:
@@ -148,6 +155,9 @@ class Mempool:
         self._arrival: dict[bytes, int] = {}
         self._arrivals = 0
         self._size = 0
+        self._versions = 0
+        self._tails: list[_Tail] | None = None
+        self._tails_fee = 0
         self._latest: deque[tuple[int, bytes]] = deque(maxlen=limits.transactions)
         self.listeners: list[Callable[[], None]] = []
         """Called after each admission."""
@@ -207,7 +217,8 @@ class Mempool:
         self._check_nonce(transaction, queue)
         replaced = self._check_replacement(transaction, queue)
         self._check_funds(transaction, queue, replaced)
-        victims = self._room_for(transaction, replaced, base_fee)
+        gapless = transaction.nonce <= queue.gap()
+        victims = self._room_for(transaction, replaced, base_fee, gapless=gapless)
 
         for victim in victims:
             self._remove(victim)
@@ -219,6 +230,7 @@ class Mempool:
         self._arrivals += 1
         self._arrival[transaction.hash] = self._arrivals
         self._latest.append((self._arrivals, transaction.hash))
+        self._note(transaction.sender, queue)
         self._size += len(transaction.raw)
         for listener in self.listeners:
             listener()
@@ -291,6 +303,8 @@ class Mempool:
         newcomer: Transaction,
         replaced: Transaction | None,
         base_fee: int,
+        *,
+        gapless: bool,
     ) -> list[Transaction]:
         """The transactions to evict so that the newcomer fits."""
         freed = 0 if replaced is None else len(replaced.raw)
@@ -299,52 +313,99 @@ class Mempool:
         if count <= self._limits.transactions and size <= self._limits.size:
             return []
         victims: list[Transaction] = []
-        for victim in self._cheapest_first(newcomer, base_fee):
-            victims.append(victim)
-            count, size = count - 1, size - len(victim.raw)
-            if count <= self._limits.transactions and size <= self._limits.size:
-                return victims
+        cheapest = self._cheapest_first(newcomer, base_fee, gapless=gapless)
+        with closing(cheapest):
+            for victim in cheapest:
+                victims.append(victim)
+                count, size = count - 1, size - len(victim.raw)
+                if count <= self._limits.transactions and size <= self._limits.size:
+                    return victims
         raise UnderpricedError(
             f"transaction underpriced: the pool is full ({len(self)} transactions, "
             f"{self._size} bytes) of better-paying transactions"
         )
 
     def _cheapest_first(
-        self, newcomer: Transaction, base_fee: int
-    ) -> Iterator[Transaction]:
+        self, newcomer: Transaction, base_fee: int, *, gapless: bool
+    ) -> Generator[Transaction]:
         """Last ones of other senders' queues that are worth less than the newcomer.
 
         One behind a nonce gap, which no block can take, is worth less than any that
         can be taken; then the tip decides; ties go against the latest arrival.
         """
-        gapless = newcomer.nonce <= self.pending_nonce(newcomer.sender)
         worth = (gapless, tip_at(newcomer, base_fee))
-        heap: list[tuple[bool, int, int, bytes, int]] = []
+        tails = self._tails_at(base_fee)
+        looked_at: list[_Tail] = []
+        behind: list[_Tail] = []  # what is last once those before it are gone
+        try:
+            while True:
+                while tails and not self._is_current(tails[0]):
+                    heapq.heappop(tails)
+                if tails and (not behind or tails[0] < behind[0]):
+                    tail = heapq.heappop(tails)
+                    looked_at.append(tail)
+                elif behind:
+                    tail = heapq.heappop(behind)
+                else:
+                    return
+                if tail[:2] >= worth:
+                    return
+                sender, nonce = tail[3], tail[4]
+                if sender == newcomer.sender:
+                    continue
+                queue = self._queues[sender]
+                yield queue.by_nonce[nonce]
+                following = self._tail(sender, queue, base_fee, below=nonce)
+                if following is not None:
+                    heapq.heappush(behind, following)
+        finally:
+            for tail in looked_at:
+                heapq.heappush(tails, tail)
 
-        def offer(sender: bytes, queue: _Queue, below: int) -> None:
-            nonces = [nonce for nonce in queue.by_nonce if nonce < below]
-            if nonces:
-                last = queue.by_nonce[max(nonces)]
-                entry = (last.nonce < queue.gap(), tip_at(last, base_fee))
-                order = -self._arrival[last.hash]
-                heapq.heappush(heap, (*entry, order, sender, last.nonce))
+    def _tails_at(self, base_fee: int) -> list[_Tail]:
+        """A heap of the last ones of all queues; some are stale (`_is_current`)."""
+        tails = self._tails
+        most = 2 * len(self._queues) + _STALE_TAILS
+        if tails is None or self._tails_fee != base_fee or len(tails) > most:
+            found = (self._tail(*each, base_fee) for each in self._queues.items())
+            tails = [tail for tail in found if tail is not None]
+            heapq.heapify(tails)
+            self._tails, self._tails_fee = tails, base_fee
+        return tails
 
-        for sender, each in self._queues.items():
-            if sender != newcomer.sender:
-                offer(sender, each, 2**64)
-        while heap and heap[0][:2] < worth:
-            _, _, _, sender, nonce = heapq.heappop(heap)
-            victims = self._queues[sender]
-            yield victims.by_nonce[nonce]
-            offer(sender, victims, nonce)
+    def _tail(
+        self, sender: bytes, queue: _Queue, base_fee: int, *, below: int = 2**64
+    ) -> _Tail | None:
+        """The rank of a queue's last transaction below a nonce."""
+        nonce = max((each for each in queue.by_nonce if each < below), default=None)
+        if nonce is None:
+            return None
+        last = queue.by_nonce[nonce]
+        rank = (nonce < queue.gap(), tip_at(last, base_fee), -self._arrival[last.hash])
+        return (*rank, sender, nonce, queue.version)
+
+    def _is_current(self, tail: _Tail) -> bool:
+        queue = self._queues.get(tail[3])
+        return queue is not None and queue.version == tail[5]
+
+    def _note(self, sender: bytes, queue: _Queue) -> None:
+        """A queue changed: what the heap holds of it is stale."""
+        self._versions += 1
+        queue.version = self._versions
+        if self._tails is not None:
+            tail = self._tail(sender, queue, self._tails_fee)
+            if tail is not None:
+                heapq.heappush(self._tails, tail)
 
     def _remove(self, transaction: Transaction) -> None:
         queue = self._queues[transaction.sender]
         del queue.by_nonce[transaction.nonce]
-        if not queue.by_nonce:
-            del self._queues[transaction.sender]
         del self._by_hash[transaction.hash]
         del self._arrival[transaction.hash]
+        if queue.by_nonce:
+            self._note(transaction.sender, queue)
+        else:
+            del self._queues[transaction.sender]
         self._size -= len(transaction.raw)
 
     def discard(self, transaction_hash: bytes) -> None:
@@ -364,6 +425,7 @@ class Mempool:
         Returns:
             What had to go, and why.
         """
+        self._tails = None  # what is behind a gap may have changed
         expired: list[Expired] = []
         for sender in senders:
             queue = self._queues.get(sender)

@@ -22,6 +22,7 @@ from node.mempool import (
     SenderQueueFullError,
     UnderpricedError,
     cost_of,
+    tip_at,
 )
 
 GWEI = 10**9
@@ -347,6 +348,62 @@ def test_discard_of_an_absent_transaction_changes_nothing() -> None:
     assert len(mempool) == 1
     mempool.discard(make().hash)
     assert (len(mempool), mempool.size) == (0, 0)
+
+
+def cheapest(mempool: Mempool, base_fee: int, sender: bytes) -> list[bytes]:
+    """The order of eviction by its definition, without any heap."""
+    order: list[bytes] = []
+    queues = {
+        who: sorted(queue.by_nonce.values(), key=lambda each: each.nonce)
+        for who, queue in mempool._queues.items()
+        if who != sender
+    }
+    arrivals = mempool._arrival
+    while lasts := [queue[-1] for queue in queues.values() if queue]:
+        gaps = {each.hash: mempool._queues[each.sender].gap() for each in lasts}
+        lasts.sort(
+            key=lambda each: (
+                each.nonce < gaps[each.hash],
+                tip_at(each, base_fee),
+                -arrivals[each.hash],
+            )
+        )
+        order.append(lasts[0].hash)
+        queues[lasts[0].sender].pop()
+    return order
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([ALICE, BOB, CAROL]),
+            st.integers(0, 4),
+            st.integers(1, 9),
+            st.integers(0, 9),
+        ),
+        max_size=40,
+    ),
+    st.integers(1, 3),
+)
+def test_eviction_is_by_rank_whatever_happened_before(
+    operations: list[tuple[bytes, int, int, int]], fee: int
+) -> None:
+    chain = Chain()
+    mempool = pool(chain, transactions=7)
+    rich = make(b"\xdd" * 20, tip_cap=10**12, fee_cap=10**12)
+    for sender, nonce, tip, action in operations:
+        if action == 0:
+            chain.accounts[sender] = Account(nonce, 10**18)
+            mempool.advance([sender])
+        elif action == 1:
+            mempool.discard(make(sender, nonce, tip_cap=tip).hash)
+        else:
+            with suppress(MempoolError):
+                mempool.add(make(sender, nonce, tip_cap=tip), fee * action)
+        for base_fee in (fee, fee * GWEI):
+            found = mempool._cheapest_first(rich, base_fee, gapless=True)
+            hashes = [each.hash for each in found]
+            assert hashes == cheapest(mempool, base_fee, rich.sender)
 
 
 OPERATIONS = st.lists(

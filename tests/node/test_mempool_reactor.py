@@ -41,6 +41,7 @@ from node.pool_messages import (
 )
 from tests.node.sync.chains import until
 from tests.node.tiny import ALICE, BOB, CHAIN_ID, ETHER, transfer
+from tests.support.vectors import Vectors
 
 GWEI = 10**9
 
@@ -429,6 +430,16 @@ def test_batches_hold_everything_in_order_and_are_bounded(sizes: list[int]) -> N
         assert decode(encode(batch)) == batch
         assert len(batch.raws) <= MAX_COUNT
         assert len(batch.raws) == 1 or sum(map(len, batch.raws)) <= BATCH_BYTES
+
+
+def test_vectors(vectors: Vectors) -> None:
+    rows: dict[str, Message] = {
+        "transactions": Transactions((b"\x02one", b"\x02another")),
+        "offer": Offer((bytes(32), b"\1" * 32)),
+        "request": Request((b"\2" * 32,)),
+    }
+    found = {name: "0x" + encode(each).hex() for name, each in rows.items()}
+    vectors.check("mempool_messages", found)
 
 
 HASHES = st.lists(st.binary(min_size=32, max_size=32), min_size=1, unique=True)
