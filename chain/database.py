@@ -307,6 +307,24 @@ class ChainDatabase:
         puts[_BASE_KEY] = (head.number + 1).to_bytes(8, "big")
         self.store.write(puts)
 
+    def roll_back(self) -> None:
+        """Make the parent the head again, and forget the last block.
+
+        Nodes of its state stay, since other states may share them.
+
+        Raises:
+            StoreError: The head is the genesis block.
+        """
+        head = self.head()
+        if not head.number:
+            raise StoreError("the genesis block has no parent")
+        deletes = [b"n" + head.number.to_bytes(8, "big")]
+        transactions = self.block(head.hash).transactions
+        deletes += [b"t" + keccak(raw) for raw in transactions]
+        deletes += [kind + head.hash for kind in (b"h", b"b", b"r", b"c")]
+        deletes.append(steps_key(head.hash))
+        self.store.write({_HEAD_KEY: head.parent_hash}, deletes)
+
     def put_certificate(self, certificate: CommitCertificate) -> None:
         """Remember the votes for a block that is already stored."""
         self.store.write({b"c" + certificate.block_hash: certificate.encode()})

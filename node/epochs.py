@@ -11,6 +11,7 @@ from functools import lru_cache
 from chain import addresses
 from chain.crypto import keccak
 from chain.database import ChainDatabase
+from chain.errors import NotFound
 from chain.header import Header
 from consensus.proposal import Epoch
 from consensus.validators import Validator, ValidatorSet
@@ -51,6 +52,7 @@ class Epochs:
         self._epoch_blocks = epoch_blocks
         self.evidence_age = evidence_age
         self.genesis_hash = database.genesis_hash()
+        self._stored = b""  # hash of a set that is in the database
         self.sets = ValidatorSets(database, first)
         self._of_border = lru_cache(_KEPT_SETS)(self._elected)
 
@@ -81,6 +83,18 @@ class Epochs:
             evidence_age=self.evidence_age,
             voters=self.voters,
         )
+
+    def new_set(self, header: Header) -> dict[bytes, bytes]:
+        """The set that a block about to be committed names, if it is not stored."""
+        if header.extra_data == self._stored:
+            return {}
+        try:
+            self._database.validators(header.extra_data)
+        except NotFound:
+            named = self.voters(header.number + 1)
+            return {named.hash: named.encode()}
+        self._stored = header.extra_data
+        return {}
 
     def is_punished(self, parent: Header, validator: bytes) -> bool:
         """Whether a validator was convicted already, in the state of `parent`."""

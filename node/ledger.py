@@ -190,17 +190,15 @@ class Ledger:
     def commit(self, executed: ExecutedBlock, certificate: CommitCertificate) -> None:
         """Make an executed block the head, in one atomic batch.
 
-        The set that it names is stored first, for those who ask for it by its hash.
+        The validator set that it names is in the batch when it is not stored yet, for
+        those who ask for it by its hash.
         """
-        header = executed.block.header
-        if self.epochs.sets.find(header.extra_data) is None:
-            named = self.epochs.voters(header.number + 1)
-            self.database.put_validators({named.hash: named.encode()})
         self.database.commit(
             executed.block,
             executed.receipts,
             executed.writes,
             certificate=certificate,
+            validators=self.epochs.new_set(executed.block.header),
         )
 
     def transactions(self, block: Block) -> tuple[Transaction, ...]:

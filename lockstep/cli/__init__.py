@@ -53,7 +53,7 @@ GROUPS = {
     "testnet": _Group(
         "lockstep.cli.testnet", "Make a network of validators on this machine."
     ),
-    "node": _Group("lockstep.cli.node", "Run a node."),
+    "node": _Group("lockstep.cli.upkeep", "Run a node, and take care of its data."),
     "status": _Group("lockstep.cli.status", "Look at a node."),
     "light": _Group("lockstep.cli.light", "Verify headers without running a node."),
     "audit": _Group("lockstep.cli.audit", "Replay a chain and all its verdicts."),

@@ -156,7 +156,11 @@ class Auditor:
         equal(number, "steps", executed.steps, record.steps)
         self._check_certificate(record)
         self._database.commit(
-            block, executed.receipts, executed.writes, certificate=record.certificate
+            block,
+            executed.receipts,
+            executed.writes,
+            certificate=record.certificate,
+            validators=self._epochs.new_set(block.header),
         )
         self._count(block, executed.receipts, record.certificate)
 

@@ -1,0 +1,156 @@
+"""What is done to a stopped node: import, roll back, snapshot, restore."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from chain.store import Store
+from genesis import ChainSpec
+from lockstep.cli.node import ConfigFileOption, DataDirOption, app, node_failures
+from lockstep.cli.options import JsonOption
+from lockstep.errors import ConfigurationError
+from node.chainfile import ChainFileReader
+from node.config import load_config
+from node.datadir import DataDirectory
+from node.opening import initialise, opened_chain
+from node.upkeep import (
+    import_records,
+    make_snapshot,
+    restore_snapshot,
+    roll_back,
+)
+
+__all__ = ["app"]
+
+FileArgument = Annotated[Path, typer.Argument(help="The file.")]
+
+
+def _tell(as_json: bool, **facts: object) -> None:  # noqa: FBT001 - the option's value
+    if as_json:
+        typer.echo(json.dumps(facts))
+    else:
+        typer.echo(", ".join(f"{name} {value}" for name, value in facts.items()))
+
+
+@app.command("import")
+def import_chain(
+    file: FileArgument,
+    *,
+    data_dir: DataDirOption = None,
+    config: ConfigFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Execute the blocks of a chain file that a stopped node does not have."""
+    with node_failures():
+        settings = load_config({"data_dir": data_dir}, file=config)
+        with (
+            DataDirectory.existing(settings.data_dir) as directory,
+            opened_chain(directory) as (spec, database),
+            file.open("rb") as stream,
+            Progress(disable=as_json, transient=True) as progress,
+        ):
+            task = progress.add_task("blocks", total=None)
+            reader = ChainFileReader(stream)
+            count = import_records(
+                spec,
+                database,
+                reader.records(),
+                lambda height: progress.update(task, completed=height),
+            )
+            head = database.head()
+    _tell(as_json, imported=count, height=head.number, hash="0x" + head.hash.hex())
+
+
+@app.command("rollback")
+def rollback(
+    *,
+    data_dir: DataDirOption = None,
+    config: ConfigFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take the last block of a stopped node away; it is fetched and executed again."""
+    with node_failures():
+        settings = load_config({"data_dir": data_dir}, file=config)
+        with (
+            DataDirectory.existing(settings.data_dir) as directory,
+            opened_chain(directory) as (_, database),
+        ):
+            head = roll_back(database)
+    _tell(as_json, height=head.number, hash="0x" + head.hash.hex())
+
+
+@app.command("snapshot")
+def snapshot(
+    file: FileArgument,
+    *,
+    height: Annotated[
+        int | None, typer.Option(min=1, help="Of the snapshot; else the head.")
+    ] = None,
+    data_dir: DataDirOption = None,
+    config: ConfigFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write what another node needs to go on from a height."""
+    with node_failures():
+        settings = load_config({"data_dir": data_dir}, file=config)
+        with (
+            DataDirectory.existing(settings.data_dir) as directory,
+            opened_chain(directory) as (spec, database),
+        ):
+            manifest = make_snapshot(file, spec, database, height)
+    _tell(
+        as_json,
+        height=manifest.height,
+        hash="0x" + manifest.block_hash.hex(),
+        chunks=manifest.chunks,
+        bytes=file.stat().st_size,
+    )
+
+
+@app.command("restore")
+def restore(
+    file: FileArgument,
+    *,
+    trusted_height: Annotated[int, typer.Option(min=1, help="A block you trust,")],
+    trusted_hash: Annotated[str, typer.Option(help="and its hash, 0x...")],
+    data_dir: DataDirOption = None,
+    chain: Annotated[
+        str | None, typer.Option(help="Name or path of the specification.")
+    ] = None,
+    config: ConfigFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Begin an empty node at a snapshot instead of at block 1."""
+    with node_failures():
+        settings = load_config({"data_dir": data_dir, "chain": chain}, file=config)
+        with DataDirectory(settings.data_dir) as directory:
+            content = directory.specification()
+            spec = (
+                ChainSpec.load(settings.chain)
+                if content is None
+                else ChainSpec.parse(content, str(directory.path / "chain.json"))
+            )
+            initialise(directory, spec, None)
+            store = Store.open(directory.database)
+            try:
+                head = restore_snapshot(
+                    file, spec, store, trusted_height, _hash(trusted_hash)
+                )
+            finally:
+                store.close()
+    _tell(as_json, height=head.number, hash="0x" + head.hash.hex())
+
+
+def _hash(text: str) -> bytes:
+    try:
+        found = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        found = b""
+    if len(found) != 32:
+        raise ConfigurationError(
+            f"--trusted-hash: expected 32 bytes in hexadecimal, got {text!r}"
+        )
+    return found
