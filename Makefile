@@ -7,8 +7,9 @@ SEED ?=
 SECONDS ?= 600
 JOBS ?= 1
 SKIP ?=
+MANIFEST ?=
 
-.PHONY: help install demo test soak check format lint types imports conformance conformance-programs contracts bench vectors clean
+.PHONY: help install demo test soak testnets check format lint types imports conformance conformance-programs contracts bench vectors clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 22
@@ -32,6 +33,9 @@ test: $(INSTALLED) ## All tests
 soak: $(INSTALLED) ## Slow checks: simulated networks (SECONDS=, SEED=, JOBS=; resumed), all 2^32 inputs of unary kernels, thousands of examples
 	$(BIN)/python -m tests.simulation --seconds $(SECONDS) --seed $(or $(SEED),0) --jobs $(JOBS) --state .soak.json
 	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest --soak
+
+testnets: $(INSTALLED) ## Networks of real processes: killed, paused, cut off, joining, leaving (MANIFEST=name)
+	$(BIN)/python -m tests.testnets $(MANIFEST)
 
 check: lint types imports test ## All that CI runs
 

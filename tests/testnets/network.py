@@ -1,0 +1,328 @@
+"""Processes of a network: their directories, their ends, their beginnings."""
+
+import dataclasses
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from genesis import ChainSpec
+from genesis.accounts import account
+from node.datadir import DataDirectory, ValidatorKey
+from node.opening import initialise
+from node.p2p.address import PeerAddress
+from node.p2p.identity import KEY_FILE, load_node_key
+from node.testnet import CONFIG_FILE, Ports, make_testnet
+from tests.testnets.manifest import Action, Manifest
+from tests.testnets.namespaces import Namespaces
+
+STOP_SECONDS = 60.0
+_COMMAND_SECONDS = 120.0
+_TAIL = 3_000
+_TRIES = 50
+STAKE = "1000"
+
+
+class CommandError(Exception):
+    """A command of `lockstep` failed."""
+
+
+@dataclasses.dataclass(slots=True)
+class Away:
+    """A time in which a node could not take part; seconds since 1970."""
+
+    node: int
+    why: str
+    since: float
+    until: float | None = None
+
+
+class NodeProcess:
+    """One node of the network."""
+
+    def __init__(self, number: int, directory: Path, prefix: tuple[str, ...]) -> None:
+        """Describe it; `start` runs it.
+
+        Args:
+            number: Its own.
+            directory: Its data directory, with `config.toml`.
+            prefix: What the command line begins with.
+        """
+        self.number = number
+        self.directory = directory
+        self.log = directory.with_name(f"{directory.name}.log")
+        self.url = ""
+        self.ready = False
+        self._prefix = prefix
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Run it, output appended to its log."""
+        config = str(self.directory / CONFIG_FILE)
+        command = ["-m", "lockstep", "node", "run", "--json", "--config", config]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own program
+                [*self._prefix, sys.executable, *command], stdout=log, stderr=log
+            )
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self.signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait(STOP_SECONDS)
+
+    def stop(self) -> int | str:
+        """Ask it to end; its exit code, or what happened instead."""
+        if self._process is None:
+            return "never started"
+        self.signal(signal.SIGTERM)
+        try:
+            return self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return f"not within {STOP_SECONDS:.0f} s"
+
+    def tail(self) -> str:
+        """The end of its log."""
+        return self.log.read_text("utf-8", "replace")[-_TAIL:]
+
+
+class Testnet:
+    """All nodes of a manifest, and who was away when."""
+
+    __test__ = False  # not a class of tests
+
+    def __init__(self, directory: Path, manifest: Manifest) -> None:
+        """Make the data directories."""
+        self.manifest = manifest
+        self.directory = directory
+        self.away: list[Away] = []
+        self.keys: dict[int, ValidatorKey] = {}
+        self.faults: list[str] = []
+        self._spaces = Namespaces(manifest.nodes) if manifest.cuts else None
+        total = manifest.nodes + sum(s.action is Action.TWIN for s in manifest.steps)
+        self._ports = Ports(_free_ports(total), _free_ports(total))
+        spec = ChainSpec.load("devnet")
+        consensus = spec.consensus.model_copy(
+            update={"epoch_blocks": manifest.epoch_blocks}
+        )
+        spec = spec.model_copy(update={"consensus": consensus})
+        settings = {"block_time": manifest.block_time}
+        self.spec, _ = make_testnet(
+            directory, spec, manifest.validators, self._ports, settings
+        )
+        self.nodes = [self._validator(i) for i in range(manifest.validators)]
+        self.twins: list[NodeProcess] = []
+
+    @property
+    def honest(self) -> list[NodeProcess]:
+        """Nodes whose key nobody else has."""
+        doubled = {s.node for s in self.manifest.steps if s.action is Action.TWIN}
+        return [node for node in self.nodes if node.number not in doubled]
+
+    def address(self, node: int) -> str:
+        """Of a validator."""
+        return "0x" + self.keys[node].address.hex()
+
+    def _validator(self, index: int) -> NodeProcess:
+        home = self.directory / f"node{index}"
+        self.keys[index] = ValidatorKey.read(home / "validator" / "key.json")
+        return self._placed(index, home)
+
+    def _placed(self, index: int, home: Path) -> NodeProcess:
+        """Put the right hosts into a configuration."""
+        node = NodeProcess(index, home, ())
+        host = "127.0.0.1"
+        if self._spaces is not None:
+            spaces, first = self._spaces, self._ports.p2p
+            host = spaces.rpc_host(index)
+            path = home / CONFIG_FILE
+            text = re.sub(
+                r"127\.0\.0\.1:(\d+)",
+                lambda found: (
+                    f"{spaces.peer_host(int(found[1]) - first)}:{int(found[1])}"
+                ),
+                path.read_text(),
+            )
+            path.write_text(f'{text}rpc_host = "{host}"\n')
+            node = NodeProcess(index, home, spaces.prefix(index))
+        node.url = f"http://{host}:{self._ports.rpc + index}"
+        return node
+
+    def add(self, *, key: ValidatorKey | None) -> NodeProcess:
+        """A new node with an empty database that knows the validators."""
+        index = len(self.nodes)
+        home = self.directory / f"node{index}"
+        with DataDirectory(home) as opened:
+            initialise(opened, self.spec, key)
+        self._configure(index, home)
+        if key is not None:
+            self.keys[index] = key
+        node = self._placed(index, home)
+        self.nodes.append(node)
+        return node
+
+    def _configure(self, index: int, home: Path) -> None:
+        peers: list[str] = []
+        for number in range(self.manifest.validators):
+            other = self.directory / f"node{number}"
+            identity = load_node_key(other, secrets.token_bytes)
+            port = self._ports.p2p + number
+            if other != home:
+                peers.append(str(PeerAddress(identity.id, "127.0.0.1", port)))
+        listed = ", ".join(f'"{peer}"' for peer in peers)
+        (home / CONFIG_FILE).write_text(
+            f'data_dir = "{home.absolute()}"\n'
+            f'p2p_listen = "127.0.0.1:{self._ports.p2p + index}"\n'
+            f"p2p_persistent_peers = [{listed}]\n"
+            f"rpc_port = {self._ports.rpc + index}\n"
+            f"block_time = {self.manifest.block_time}\n"
+        )
+
+    # -- what is done to nodes -----------------------------------------------------
+
+    def down(self, node: int, why: str) -> None:
+        """Note that it is away from now on."""
+        self.away.append(Away(node, why, time.time()))
+
+    def up(self, node: int) -> None:
+        """Note that it should be back."""
+        for each in self.away:
+            if each.node == node and each.until is None:
+                each.until = time.time()
+
+    def is_away(self, node: int) -> bool:
+        """Whether something was done to it that lasts."""
+        return any(each.node == node and each.until is None for each in self.away)
+
+    def cut(self, node: int) -> None:
+        """Let no packet pass."""
+        if self._spaces is not None:
+            self._spaces.cut(node)
+
+    def heal(self, node: int) -> None:
+        """Let packets pass again."""
+        if self._spaces is not None:
+            self._spaces.heal(node)
+
+    def join(self) -> NodeProcess:
+        """A new node with a key; `register` makes it a validator."""
+        key = ValidatorKey.from_seed(secrets.token_bytes(32), secrets.token_bytes(64))
+        return self.add(key=key)
+
+    def twin(self, number: int) -> NodeProcess:
+        """A copy of a stopped validator, with a node key and ports of its own."""
+        index = self.manifest.nodes + len(self.twins)
+        home = self.directory / f"node{index}"
+        shutil.copytree(self.nodes[number].directory, home)
+        for name in (KEY_FILE, "addresses.json", "LOCK"):
+            (home / name).unlink(missing_ok=True)
+        self._configure(index, home)
+        node = self._placed(index, home)
+        self.twins.append(node)
+        return node
+
+    # -- commands ------------------------------------------------------------------
+
+    def register(self, node: NodeProcess, operator: int) -> str:
+        """Stake on a node's key from the account of that index."""
+        who = account(operator)
+        prepared = self.directory / f"prepared{node.number}.json"
+        key_file = str(node.directory / "validator" / "key.json")
+        address = "0x" + who.address.hex()
+        prepared.write_text(
+            self.lockstep("validator", "prepare", key_file, "--operator", address)
+        )
+        return self.lockstep(
+            *("validator", "register", str(prepared), "--stake", STAKE),
+            *("--key", str(self._key_file(operator)), "--json"),
+        )
+
+    def unbond(self, number: int) -> str:
+        """Take all of a genesis validator's stake away."""
+        return self.lockstep(
+            *("validator", "unbond", self.address(number)),
+            *("--key", str(self._key_file(number)), "--json"),
+        )
+
+    def _key_file(self, index: int) -> Path:
+        path = self.directory / f"account{index}"
+        path.touch(mode=0o600)
+        path.write_text("0x" + account(index).secret.hex() + "\n")
+        return path
+
+    def lockstep(self, *arguments: str) -> str:
+        """Run a command against a node that is up; what it printed.
+
+        Raises:
+            CommandError: it failed.
+        """
+        rpc = () if arguments[0] == "audit" else ("--rpc", self.up_url())
+        command = [sys.executable, "-m", "lockstep", *arguments, *rpc]
+        try:
+            done = subprocess.run(  # noqa: S603 - our own program
+                command,
+                capture_output=True,
+                text=True,
+                timeout=_COMMAND_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise CommandError(
+                f"lockstep {' '.join(arguments)}: {error.timeout:.0f} s and no end"
+            ) from error
+        if done.returncode:
+            raise CommandError(
+                f"lockstep {' '.join(arguments)}: exit code {done.returncode}: "
+                f"{done.stdout[-_TAIL:]}{done.stderr[-_TAIL:]}"
+            )
+        return done.stdout
+
+    def up_url(self) -> str:
+        """The first honest node that nothing is done to."""
+        return self.up_urls()[0]
+
+    def up_urls(self) -> list[str]:
+        """Honest nodes that nothing is done to and that have answered."""
+        return [
+            node.url
+            for node in self.honest
+            if node.ready and not self.is_away(node.number)
+        ]
+
+
+def _free_ports(count: int) -> int:
+    """The first of some ports in a row that nobody listens on at this moment."""
+    for _ in range(_TRIES):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            first = int(probe.getsockname()[1])
+        if first + count < 65_536 and all(
+            _is_free(port) for port in range(first, first + count)
+        ):
+            return first
+    raise CommandError(f"found no {count} free ports in a row")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
