@@ -105,6 +105,20 @@ def follow(
     return flat.reshape(wrong.shape)
 
 
+@pytest.mark.parametrize("flip", [40, 63])
+def test_a_state_that_points_nowhere_has_a_state_that_follows(flip: int) -> None:
+    """A cheat may commit any best position; the next chunk must still be defined."""
+    case = next(each for each in ORDINARY if each.name == "argmax")
+    refinement, inputs = refined(case), committed(case)
+    wrong = stage_tensors(refinement, inputs)[0].copy()
+    chunks, columns = wrong.shape[0], inputs[0].shape[-1]
+    assert chunks == 2
+    other(wrong, 0, flip)
+    later = follow(refinement, inputs, 0, wrong, 0)[1]
+    assert later.min() >= 0
+    assert later.max() < columns
+
+
 @pytest.mark.parametrize("case", ORDINARY[::11])
 def test_every_unit_size_of_an_honest_trace_holds(case: Case) -> None:
     refinement, inputs = refined(case), committed(case)

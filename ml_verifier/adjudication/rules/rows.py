@@ -385,6 +385,8 @@ def _argmax(refiner: Refiner) -> Refinement:
     rows, columns = matrix(*refiner.inputs[0].shape)
 
     def step(best: Values, row: Indices, e: Indices, read: Read) -> Values:
+        # A state that somebody else committed may point anywhere.
+        best = np.clip(best, 0, columns - 1)
         held = read(0, row * columns + best)
         value = read(0, row * columns + e)
         better = (value > held) | (np.isnan(value) & ~np.isnan(held))

@@ -77,6 +77,8 @@ def _max_pool2d(refiner: Refiner) -> Refinement:
 
     def step(best: Values, at: Indices, tap: Indices, read: Read) -> Values:
         """Return the position of the best so far; -1 before the first."""
+        # A state that somebody else committed may point anywhere.
+        best = np.clip(best, -1, size - 1)
         planes, place, inside = pool.place(at, tap)
         first = inside & (best < 0)
         rival = inside & ~first
