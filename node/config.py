@@ -48,6 +48,9 @@ class NodeConfig(BaseModel):
     timeout_delta: float = Field(default=0.5, ge=0, le=60)
     """Each further round of a height waits so much longer."""
 
+    doppelganger_heights: int = Field(default=3, ge=0, le=10_000)
+    """For how many heights a validator listens when its last-sign-state may be old."""
+
     p2p_listen: str = ""
     """host:port for other nodes; empty: none can connect."""
     p2p_advertise: str = ""

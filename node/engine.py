@@ -33,7 +33,6 @@ from chain.errors import BadSignature
 from chain.header import Header
 from chain.sidecar import CommitCertificate
 from chain.transaction import Transaction
-from consensus.beacon import make_reveal
 from consensus.certificate import certify, verify_certificate, verify_quorum
 from consensus.errors import Impossible, InvalidProposal
 from consensus.evidence import Evidence
@@ -72,8 +71,8 @@ from consensus.validators import ValidatorSet
 from consensus.votes import Vote, VoteKind, verify_vote
 from node.accusations import EvidencePool
 from node.consensus_metrics import Committed
-from node.datadir import ValidatorKey
-from node.errors import DoubleSignError, LedgerError, SafetyError
+from node.doppelganger import Guard
+from node.errors import LedgerError, NotSignedError, SafetyError
 from node.height import Height, vote_key
 from node.ledger import Dropped, Ledger
 from node.logbook import Begun, Received, Whole, decode_entry, encode_entry
@@ -93,8 +92,8 @@ ROUNDS_OF_PROPOSALS_AHEAD = 2
 class Validator:
     """What a node needs in order to propose and vote."""
 
-    key: ValidatorKey
     signer: Signer
+    guard: Guard
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +141,7 @@ class Engine:
         Args:
             ledger: The chain.
             wal: The log of this node.
-            validator: Our keys and signer; None follows without a vote.
+            validator: Our signer; None follows without a vote.
             mempool: Owned by the task that calls `run`.
             metrics: Told about every block.
             timeouts: How long rounds wait.
@@ -170,7 +169,7 @@ class Engine:
     @property
     def address(self) -> bytes | None:
         """Ours as a validator."""
-        return None if self._validator is None else self._validator.key.address
+        return None if self._validator is None else self._validator.signer.address
 
     @property
     def round(self) -> int:
@@ -324,6 +323,7 @@ class Engine:
         if height is None or height.knows(vote) or not height.takes(vote):
             return
         verify_vote(self._ledger.genesis_hash, vote, height.validators)
+        self._note_own(height, Received(ballot))
         if height is self.previous:
             # Too late for the decision, in time for the next block's certificate.
             height.state, effects = apply(height.state, VoteSeen(vote))
@@ -347,6 +347,7 @@ class Engine:
         verify_proposal(
             self._ledger.genesis_hash, subject, proposal.signature, height.validators
         )
+        self._note_own(height, Received(proposal))
         if known is not None:
             self._accuse_proposer(height, known, proposal)
             return
@@ -415,9 +416,11 @@ class Engine:
             # Somebody's clock is ahead of ours: the height has begun.
             self._timers = [each for each in self._timers if each[1] != Begun()]
             await self._take(Begun(), replaying=replaying)
-        if not replaying:
+        if replaying:
+            self._note_own(height, item)
+        else:
             self._wal.append(encode_entry(item))
-            if self._is_own(item):
+            if self._is_own(height, item):
                 self._wal.sync()
         for event in await self._as_inputs(height, item):
             height.state, effects = self._apply(height, event)
@@ -432,16 +435,27 @@ class Engine:
             raise LedgerError("no height is under way")
         return self.current
 
-    def _is_own(self, item: _Item) -> bool:
-        me = self._height().state.me
+    def _is_own(self, height: Height, item: _Item) -> bool:
         match item:
             case Received(Ballot(vote)):
-                return vote.validator == me
+                return vote.validator == height.state.me
             case Received(Proposal(subject)):
-                turn = self._height().validators.proposer(subject.height, subject.round)
+                turn = height.validators.proposer(subject.height, subject.round)
                 return turn.address == self.address
             case _:
                 return False
+
+    def _note_own(self, height: Height, item: _Item) -> None:
+        """Tell the guard what comes from outside, or the log, with our signature."""
+        if self._validator is None or not self._is_own(height, item):
+            return
+        match item:
+            case Received(Ballot(vote)):
+                self._validator.guard.saw_own_vote(vote.subject)
+            case Received(Proposal(subject)):
+                self._validator.guard.saw_own_vote(subject)
+            case _:
+                pass
 
     def _apply(self, height: Height, event: Input) -> tuple[State, tuple[Effect, ...]]:
         try:
@@ -561,18 +575,30 @@ class Engine:
 
     async def _build(self, height: Height, round_: int) -> None:
         validator = self._need_validator()
-        pending = validator.signer.pending_proposal(height.number, round_)
-        if pending is not None:
-            _log.info("proposing again what was signed before", height=height.number)
-            executed = await trio.to_thread.run_sync(
-                self._ledger.check, height.parent, pending
+        if not validator.guard.may_sign(height.number):
+            return
+        signer = validator.signer
+        try:
+            pending = await trio.to_thread.run_sync(
+                signer.pending_proposal, height.number, round_
             )
-        else:
-            executed = await self._built(height, validator)
+            if pending is not None:
+                _log.info("proposing again what was signed", height=height.number)
+                executed = await trio.to_thread.run_sync(
+                    self._ledger.check, height.parent, pending
+                )
+            else:
+                reveal = await trio.to_thread.run_sync(signer.reveal, height.number)
+                executed = await self._built(height, signer.address, reveal)
+        except NotSignedError as error:
+            _log.warning("not proposed", reason=str(error))
+            return
         height.executed[executed.block.hash] = executed
         await self._send_proposal(height, round_, None, executed.block)
 
-    async def _built(self, height: Height, validator: Validator) -> ExecutedBlock:
+    async def _built(
+        self, height: Height, proposer: bytes, reveal: bytes
+    ) -> ExecutedBlock:
         parent, ledger = height.parent, self._ledger
         certificate = self._parent_certificate(parent)
         rules = ledger.forks.at(height.number)
@@ -581,10 +607,8 @@ class Engine:
         evidence = self.evidence.usable(parent)
 
         def build() -> tuple[ExecutedBlock, tuple[Dropped, ...]]:
-            key = validator.key
-            reveal = make_reveal(ledger.genesis_hash, height.number, key.beacon_secret)
             built = ledger.build(
-                parent, key.address, reveal, certificate, evidence, selection
+                parent, proposer, reveal, certificate, evidence, selection
             )
             return built.executed, built.dropped
 
@@ -632,7 +656,7 @@ class Engine:
     ) -> None:
         signer = self._need_validator().signer
         signed = await self._signed(
-            lambda: signer.sign_proposal(round_, polka_round, block)
+            height, lambda: signer.sign_proposal(round_, polka_round, block)
         )
         if signed is None:
             return
@@ -649,20 +673,27 @@ class Engine:
         if subject.kind is VoteKind.PRECOMMIT:
             subject = replace(subject, detail=int(self._now() * 1000))
         signer = self._need_validator().signer
-        signed = await self._signed(lambda: signer.sign(subject))
+        signed = await self._signed(height, lambda: signer.sign(subject))
         if signed is None or height.state.me is None:
             return
         vote = Vote(signed.subject, height.state.me, signed.signature)
         height.pending.add(vote_key(vote))
         self._put(Received(Ballot(vote)))
 
-    async def _signed(self, sign: Callable[[], Signed]) -> Signed | None:
+    async def _signed(
+        self, height: Height, sign: Callable[[], Signed]
+    ) -> Signed | None:
         """A signature, or None when giving it could contradict an earlier one."""
+        guard = self._need_validator().guard
+        if not guard.may_sign(height.number):
+            return None
         try:
-            return await trio.to_thread.run_sync(sign)
-        except DoubleSignError as error:
+            signed = await trio.to_thread.run_sync(sign)
+        except NotSignedError as error:
             _log.warning("not signed", reason=str(error))
             return None
+        guard.signed(signed.subject)
+        return signed
 
     def _need_validator(self) -> Validator:
         if self._validator is None:

@@ -21,7 +21,11 @@ class KeyFileError(NodeError):
     """A key file is missing, malformed or readable by other users."""
 
 
-class DoubleSignError(NodeError):
+class NotSignedError(NodeError):
+    """The signer gave no signature; the validator goes on without it."""
+
+
+class DoubleSignError(NotSignedError):
     """A signature was asked for that could contradict an earlier one."""
 
 

@@ -12,12 +12,14 @@ from chain.store import Store
 from genesis import ChainSpec, SpecError, ValidatorEntry, open_chain
 from node.config import NodeConfig
 from node.datadir import DataDirectory, ValidatorKey
+from node.doppelganger import Guard
 from node.engine import Validator
 from node.errors import DataDirectoryError
 from node.p2p.identity import load_node_key
 from node.pool_journal import PoolJournal
 from node.service import Chain, Node
-from node.signer import Signer
+from node.signer import LocalSigner, Signer
+from node.signstate import mark_never_signed
 from node.wal import WriteAheadLog
 from runtime.backends import require_conforming_kernels, require_fast_backends
 
@@ -57,11 +59,16 @@ def _encode_validator(entry: ValidatorEntry) -> dict[str, str]:
 
 
 def initialise(
-    directory: DataDirectory, spec: ChainSpec, key: ValidatorKey | None
+    directory: DataDirectory,
+    spec: ChainSpec,
+    key: ValidatorKey | None,
+    *,
+    never_signed: bool = True,
 ) -> None:
     """Make a directory the home of a chain, and of a validator when a key is given.
 
-    Doing it again with the same arguments changes nothing.
+    Doing it again with the same arguments changes nothing. With `never_signed` the key
+    is known to be a new one: it need not listen before it signs (`node.doppelganger`).
 
     Raises:
         DataDirectoryError: it is the home of another chain.
@@ -70,6 +77,8 @@ def initialise(
     directory.store_specification(encode_spec(spec))
     if key is not None and directory.validator_key() != key:
         directory.store_validator_key(key)
+        if never_signed:
+            mark_never_signed(directory.validator)
 
 
 @contextmanager
@@ -118,11 +127,6 @@ def opened_node(config: NodeConfig, directory: DataDirectory) -> Generator[Node]
     require_fast_backends()
     require_conforming_kernels()
     with opened_chain(directory) as (spec, database):
-        key = directory.validator_key()
-        validator = None
-        if key is not None:
-            signer = Signer(directory.validator, database.genesis_hash(), key.secret)
-            validator = Validator(key, signer)
         chain = Chain(
             database,
             encode_spec(spec),
@@ -132,6 +136,12 @@ def opened_node(config: NodeConfig, directory: DataDirectory) -> Generator[Node]
             evidence_age=spec.consensus.evidence_age_blocks,
         )
         wal = WriteAheadLog(directory.path / "wal")
+        signer = _signer(directory, database.genesis_hash())
+        validator = None
+        if signer is not None:
+            committed = max(database.head().number, wal.ended)
+            heights = config.doppelganger_heights
+            validator = Validator(signer, Guard(signer, committed, heights=heights))
         journal = PoolJournal(directory.path / "mempool.journal")
         identity = None
         if config.p2p_listen or config.p2p_persistent_peers or config.p2p_bootstrap:
@@ -141,3 +151,11 @@ def opened_node(config: NodeConfig, directory: DataDirectory) -> Generator[Node]
         finally:
             wal.close()
             journal.close()
+
+
+def _signer(directory: DataDirectory, genesis_hash: bytes) -> Signer | None:
+    """The signer of this directory's key; None for a node that only follows."""
+    key = directory.validator_key()
+    if key is None:
+        return None
+    return LocalSigner(directory.validator, genesis_hash, key)

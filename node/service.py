@@ -47,6 +47,7 @@ from runtime.rules import ForkSchedule
 _log = structlog.get_logger("node")
 _STALLED_BEATS = 30
 _STALLED_SECONDS = 15.0
+_BELIEVED_SECONDS = 60.0
 _DRAIN_SECONDS = 10.0
 _ON_THEIR_WAY = 2
 
@@ -120,7 +121,7 @@ class Node:
         """
         self.config = config
         self.chain = chain
-        self._address = None if validator is None else validator.key.address
+        self._address = None if validator is None else validator.signer.address
         self.metrics = Metrics(self._address)
         limits = PoolLimits(
             transactions=config.mempool_transactions,
@@ -151,6 +152,8 @@ class Node:
         self.sync = BlockSync(
             chain.database, ledger.epochs.sets.find, self.engine.import_certified
         )
+        if validator is not None:
+            validator.guard.wait_while(self._behind)
         self.switch: Switch | None = None
         if identity is not None:
             network = Network(chain.forks.chain_id, chain.database.genesis_hash())
@@ -267,6 +270,15 @@ class Node:
         """Whether others have blocks that are fetched; one or two are on their way."""
         head = self.chain.database.head().number
         return self.sync.syncing and self.sync.best > head + _ON_THEIR_WAY
+
+    def _behind(self) -> bool:
+        """Whether blocks come from others that were final before this node started.
+
+        Peers that claim to be ahead are believed while blocks come, not for ever.
+        """
+        silent = trio.current_time() - self.engine.last_commit
+        followed = self.engine.previous is not None  # the last block came by consensus
+        return self.catching_up() and not followed and silent < _BELIEVED_SECONDS
 
     def vitals(self) -> Vitals:
         """What is known of this node; silence is held against it."""

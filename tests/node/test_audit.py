@@ -32,11 +32,12 @@ from node.audit import (
 from node.chainfile import ChainFileReader, Record, write_chain_file
 from node.config import load_config
 from node.datadir import ValidatorKey
+from node.doppelganger import Guard
 from node.engine import Validator
 from node.exporting import records
 from node.opening import encode_spec
 from node.service import Chain, Node
-from node.signer import Signer
+from node.signer import LocalSigner
 from node.wal import WriteAheadLog
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -67,7 +68,7 @@ def grow(store: Store, directory: Path, blocks: Sequence[Calls]) -> None:
     database = open_chain(SPEC, store)
     keys = validator(0)
     key = ValidatorKey.checked(keys.secret, keys.beacon_secret)
-    signer = Signer(directory, database.genesis_hash(), key.secret)
+    signer = LocalSigner(directory, database.genesis_hash(), key)
     chain = Chain(
         database,
         encode_spec(SPEC),
@@ -79,7 +80,7 @@ def grow(store: Store, directory: Path, blocks: Sequence[Calls]) -> None:
     node = Node(
         load_config(environment={}),
         chain,
-        Validator(key, signer),
+        Validator(signer, Guard(signer, 0, heights=0)),
         WriteAheadLog(directory / "wal"),
         now=lambda: float(SPEC.genesis_time),
     )

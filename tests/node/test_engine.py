@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from typing_extensions import override
 
 from chain.block import Block
 from chain.crypto import keccak
@@ -20,11 +21,12 @@ from chain.transaction import Transaction, decode
 from consensus.certificate import verify_certificate
 from consensus.proposal import check_block
 from node.datadir import ValidatorKey
+from node.disk import SystemDisk
+from node.doppelganger import Guard
 from node.engine import Validator
 from node.errors import KeyFileError, LedgerError
-from node.files import write_durably
 from node.service import Node
-from node.signer import STATE_FILE, Signed, Signer
+from node.signer import STATE_FILE, LocalSigner, Signed
 from runtime.block import BlockBuilder, ExecutedBlock, import_block
 from tests.node.tiny import (
     ALICE,
@@ -235,11 +237,15 @@ def life(directory: Path, store: Store, crash: Crashing, clock: Clock) -> Node:
     node = make_node(directory, store, clock)
     database = node.chain.database
 
-    def write(path: Path, content: bytes) -> None:
-        crash.around(lambda: write_durably(path, content))
+    class Disk(SystemDisk):
+        """A file is replaced by its rename."""
 
-    signer = Signer(directory, database.genesis_hash(), KEY.secret, write=write)
-    node.engine._validator = Validator(KEY, signer)
+        @override
+        def rename(self, old: Path, new: Path) -> None:
+            crash.around(lambda: super(Disk, self).rename(old, new))
+
+    signer = LocalSigner(directory, database.genesis_hash(), KEY, disk=Disk())
+    node.engine._validator = Validator(signer, Guard(signer, 0, heights=0))
     commit = database.commit
 
     def committed(*arguments: object, **named: object) -> None:
@@ -316,7 +322,7 @@ def test_lost_proposal_is_not_replaced_by_another(tmp_path: Path) -> None:
     with pytest.raises(PowerLoss):
         step(node)
     assert (tmp_path / STATE_FILE).exists()
-    (tmp_path / "last-proposal.rlp").unlink()
+    (tmp_path / "proposal-1-0.rlp").unlink()
     shutil.rmtree(tmp_path / "wal")
     with pytest.raises(KeyFileError, match="cannot read"):
         step(make_node(tmp_path, store))

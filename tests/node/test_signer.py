@@ -1,32 +1,38 @@
 """The signer: no crash at any instant makes two contradicting signatures."""
 
+import errno
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from chain.crypto import address_of, public_key, sha256
+from chain.block import Block
+from chain.crypto import sha256
+from consensus.beacon import verify_reveal
 from consensus.votes import NIL, Subject, VoteKind, verify_signature
+from node.datadir import ValidatorKey
 from node.errors import DoubleSignError, KeyFileError
 from node.files import write_durably
-from node.signer import PROPOSAL_FILE, STATE_FILE, Signer
+from node.signer import STATE_FILE, LocalSigner
+from node.signstate import Signed, mark_never_signed
 from tests.node.blocks import make_block as block
+from tests.node.fakedisk import NOTHING, FakeDisk
 
 GENESIS = sha256(b"chain")
-SECRET = sha256(b"secret")
+KEY = ValidatorKey.from_seed(sha256(b"secret"), bytes(63) + b"1")
 A, B = sha256(b"a"), sha256(b"b")
 PREVOTE, PRECOMMIT = VoteKind.PREVOTE, VoteKind.PRECOMMIT
 
 
-def signer(directory: Path) -> Signer:
-    return Signer(directory, GENESIS, SECRET)
+def signer(directory: Path) -> LocalSigner:
+    return LocalSigner(directory, GENESIS, KEY)
 
 
 def test_signature_verifies_and_the_state_is_private(tmp_path: Path) -> None:
     subject = Subject(PREVOTE, 5, 0, A)
     signature = signer(tmp_path).sign(subject).signature
-    verify_signature(GENESIS, subject, signature, address_of(public_key(SECRET)))
+    verify_signature(GENESIS, subject, signature, KEY.address)
     assert (tmp_path / STATE_FILE).stat().st_mode & 0o777 == 0o600
 
 
@@ -98,7 +104,7 @@ def test_a_precommit_asked_for_with_another_time_is_given_as_it_was(
 def test_state_of_another_chain_is_refused(tmp_path: Path) -> None:
     signer(tmp_path).sign(Subject(PREVOTE, 5, 1, A))
     with pytest.raises(KeyFileError, match="of chain"):
-        Signer(tmp_path, sha256(b"other"), SECRET)
+        LocalSigner(tmp_path, sha256(b"other"), KEY)
 
 
 @pytest.mark.parametrize(
@@ -151,64 +157,82 @@ def test_second_proposal_for_a_height_is_refused_and_the_first_kept(
 def test_missing_or_foreign_proposal_file_is_named(tmp_path: Path) -> None:
     mine = signer(tmp_path)
     mine.sign_proposal(0, None, block(3, timestamp=1))
-    write_durably(tmp_path / PROPOSAL_FILE, block(3, timestamp=2).encode())
+    path = tmp_path / "proposal-3-0.rlp"
+    write_durably(path, block(3, timestamp=2).encode())
     with pytest.raises(KeyFileError, match="restore the file"):
         mine.pending_proposal(3, 0)
-    write_durably(tmp_path / PROPOSAL_FILE, b"rubbish")
+    write_durably(path, b"rubbish")
     with pytest.raises(KeyFileError, match="damaged"):
         mine.pending_proposal(3, 0)
-    (tmp_path / PROPOSAL_FILE).unlink()
+    path.unlink()
     with pytest.raises(KeyFileError, match="cannot read"):
         mine.pending_proposal(3, 0)
 
 
-class PowerLoss(Exception):
-    """The machine stops."""
+def test_every_round_has_its_proposal_until_the_height_is_over(tmp_path: Path) -> None:
+    def found() -> list[str]:
+        return [each.name for each in sorted(tmp_path.glob("*.rlp"))]
+
+    mine = signer(tmp_path)
+    for round_ in (0, 1):
+        mine.sign_proposal(round_, None, block(3, timestamp=round_))
+    assert found() == ["proposal-3-0.rlp", "proposal-3-1.rlp"]
+    assert mine.pending_proposal(3, 1) == block(3, timestamp=1)
+    mine.sign_proposal(0, None, block(4))
+    mine.sign_proposal(0, None, block(5))
+    assert found() == ["proposal-4-0.rlp", "proposal-5-0.rlp"]
 
 
-class Disk:
-    """Writes files until it stops, before or after the write it is asked for."""
-
-    def __init__(self, writes: int, *, after: bool) -> None:
-        self.left = writes
-        self.after = after
-
-    def __call__(self, path: Path, content: bytes) -> None:
-        if self.left == 0 and not self.after:
-            raise PowerLoss
-        write_durably(path, content)
-        if self.left == 0:
-            raise PowerLoss
-        self.left -= 1
+def test_a_proposal_says_which_polka_it_rests_on(tmp_path: Path) -> None:
+    mine = signer(tmp_path)
+    assert mine.sign_proposal(3, 1, block(3)).subject.polka_round == 1
+    with pytest.raises(DoubleSignError):
+        mine.sign_proposal(3, 2, block(3))
+    with pytest.raises(DoubleSignError):
+        mine.sign_proposal(3, None, block(3))
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("crash", range(12))
-def test_no_crash_leads_to_a_contradiction(
-    tmp_path: Path, crash: int, *, after: bool
-) -> None:
-    """Every signature that ever left, over two lives, is one per place."""
-    left: dict[tuple[int, int, int], bytes] = {}
-    committed: set[int] = set()
+def test_reveals_are_the_beacon_keys(tmp_path: Path) -> None:
+    verify_reveal(GENESIS, 7, signer(tmp_path).reveal(7), KEY.beacon_key)
 
-    def live(mine: Signer, timestamp: int) -> None:
-        for height in (1, 2, 3):
-            if height in committed:
-                continue
-            pending = mine.pending_proposal(height, 0)
-            proposed = block(height, timestamp) if pending is None else pending
-            for kind in (VoteKind.PROPOSAL, PREVOTE, PRECOMMIT):
-                if kind is VoteKind.PROPOSAL:
-                    signed = mine.sign_proposal(0, None, proposed)
-                else:
-                    signed = mine.sign(Subject(kind, height, 0, proposed.hash))
-                signature = signed.signature
-                assert left.setdefault((height, 0, kind), signature) == signature
-            committed.add(height)
 
-    disk = Disk(crash, after=after)
-    try:
-        live(Signer(tmp_path, GENESIS, SECRET, write=disk), timestamp=100)
-    except PowerLoss:
-        live(Signer(tmp_path, GENESIS, SECRET), timestamp=200)
-    assert len(left) == 9
+def test_what_is_known_of_the_past(tmp_path: Path) -> None:
+    assert (signer(tmp_path).last, signer(tmp_path).last_height) == (None, None)
+    mark_never_signed(tmp_path)
+    assert (signer(tmp_path).last, signer(tmp_path).last_height) == (None, 0)
+    signer(tmp_path).sign(Subject(PREVOTE, 5, 1, A))
+    mark_never_signed(tmp_path)
+    assert signer(tmp_path).last_height == 5
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_refuses_lets_no_signature_out(code: int) -> None:
+    """Whichever operation fails, the call can be repeated, and nothing is forgotten."""
+
+    def propose(made: LocalSigner, at: Block) -> Signed:
+        return made.sign_proposal(0, None, at)
+
+    def prevote(made: LocalSigner, at: Block) -> Signed:
+        return made.sign(Subject(PREVOTE, at.number, 0, at.hash))
+
+    home, index, operations = Path("/validator"), 0, 0
+    while index <= operations:
+        disk = FakeDisk(faults={index: code})
+        failures = 0
+        left: list[Signed] = []
+        for height in (1, 2):
+            proposed = block(height)
+            for ask in (propose, prevote):
+                made = LocalSigner(home, GENESIS, KEY, disk=disk)
+                try:
+                    left.append(ask(made, proposed))
+                except KeyFileError as error:
+                    failures += "nothing was signed" in str(error)
+                    left.append(ask(made, proposed))
+                again = LocalSigner(
+                    home, GENESIS, KEY, disk=disk.after_power_loss(NOTHING)
+                )
+                assert again.last == left[-1]
+        assert failures == (index < len(disk.operations))
+        index, operations = index + 1, len(disk.operations)
+    assert operations > 20

@@ -12,10 +12,11 @@ from consensus.votes import NIL, Subject, VoteKind, sign_vote
 from genesis import ChainSpec, open_chain
 from genesis.accounts import validator, validator_entries
 from node.datadir import ValidatorKey
+from node.doppelganger import Guard
 from node.engine import Validator
 from node.opening import encode_spec
 from node.service import Chain, Node
-from node.signer import Signer
+from node.signer import LocalSigner
 from node.wal import WriteAheadLog
 from tests.node.network import Network, run
 from tests.node.tiny import config
@@ -47,9 +48,9 @@ def node(directory: Path, chain_spec: ChainSpec, index: int) -> Node:
         epoch_blocks=chain_spec.consensus.epoch_blocks,
         evidence_age=chain_spec.consensus.evidence_age_blocks,
     )
-    signer = Signer(directory, database.genesis_hash(), key.secret)
+    signer = LocalSigner(directory, database.genesis_hash(), key)
     wal = WriteAheadLog(directory / "wal")
-    return Node(config(), chain, Validator(key, signer), wal)
+    return Node(config(), chain, Validator(signer, Guard(signer, 0, heights=0)), wal)
 
 
 @pytest.fixture

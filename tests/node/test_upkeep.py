@@ -14,12 +14,13 @@ from genesis.accounts import validator
 from node.chainfile import Record
 from node.config import load_config
 from node.datadir import ValidatorKey
+from node.doppelganger import Guard
 from node.engine import Validator
 from node.errors import ChainFileError, LedgerError
 from node.exporting import records
 from node.opening import encode_spec
 from node.service import Chain, Node
-from node.signer import Signer
+from node.signer import LocalSigner
 from node.sync.errors import BadSnapshotError
 from node.upkeep import (
     import_records,
@@ -48,9 +49,14 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[bytes, bytes]:
         epoch_blocks=SPEC.consensus.epoch_blocks,
         evidence_age=SPEC.consensus.evidence_age_blocks,
     )
-    signer = Signer(directory, database.genesis_hash(), key.secret)
+    signer = LocalSigner(directory, database.genesis_hash(), key)
     wal = WriteAheadLog(directory / "wal")
-    node = Node(load_config(environment={}), chain, Validator(key, signer), wal)
+    node = Node(
+        load_config(environment={}),
+        chain,
+        Validator(signer, Guard(signer, 0, heights=0)),
+        wal,
+    )
 
     async def main() -> None:
         for _ in range(BLOCKS):

@@ -13,9 +13,10 @@ from chain.transaction import Unsigned
 from consensus.validators import Validator as Member, ValidatorSet
 from node.config import NodeConfig, load_config
 from node.datadir import ValidatorKey
+from node.doppelganger import Guard
 from node.engine import Validator
 from node.service import Chain, Node
-from node.signer import Signer
+from node.signer import LocalSigner
 from node.wal import WriteAheadLog
 from runtime.rules import ForkSchedule, Rules
 from runtime.world import World
@@ -101,10 +102,10 @@ def make_node(
     if database.is_empty():
         database = found(store, validators)
     directory.mkdir(exist_ok=True)
-    signer = Signer(directory, database.genesis_hash(), key.secret)
+    signer = LocalSigner(directory, database.genesis_hash(), key)
     chain = Chain(database, b'{"chain_id": 4242}', FORKS, validators)
     wal = WriteAheadLog(directory / "wal")
-    validator = Validator(key, signer)
+    validator = Validator(signer, Guard(signer, 0, heights=0))
     return Node(config(**settings), chain, validator, wal, now=clock or Clock())
 
 
