@@ -163,6 +163,11 @@ class Connection:
         """
         return self._signer().address
 
+    def genesis_hash(self) -> bytes:
+        """The hash of block 0, which names the chain."""
+        block = self._asked(lambda: self._web3.eth.get_block(0))
+        return bytes(block.get("hash", b""))
+
     def block_number(self) -> int:
         """Number of the newest block."""
         return self._asked(lambda: int(self._web3.eth.block_number))

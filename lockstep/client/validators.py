@@ -74,8 +74,11 @@ class Validators:
     # ── views ────────────────────────────────────────────────────────────────
 
     def genesis_hash(self) -> bytes:
-        """Names the chain; consents are bound to it."""
-        return cast("bytes", self._connection.call("Clock", "genesis_hash"))
+        """Names the chain; consents are bound to it.
+
+        Not asked of the Clock contract, which knows it from block 1 on only.
+        """
+        return self._connection.genesis_hash()
 
     def validator(self, address: str) -> ValidatorView:
         """One validator.
