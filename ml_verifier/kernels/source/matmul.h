@@ -157,7 +157,7 @@ struct strided {
 
 #if defined(__AVX2__) && !defined(LOCKSTEP_PORTABLE)
 /* out[j * out_step + i] = in[i * in_step + j] for an 8 x 8 block; rows past `last`
- * repeat it. */
+ * repeat it. Columns are stored in ascending order: see `transpose`. */
 INLINE void transpose_8x8(const float *in, int64_t in_step, int64_t last, float *out,
                           int64_t out_step) {
     __m256 half[2][4];
@@ -188,12 +188,12 @@ INLINE void transpose_4x4(const float *in, int64_t in_step, int64_t last, float 
     float32x4_t row[4];
     for (int i = 0; i < 4; i++) row[i] = vld1q_f32(in + minimum(i, last) * in_step);
     float32x4x2_t a = vtrnq_f32(row[0], row[1]), b = vtrnq_f32(row[2], row[3]);
-    for (int h = 0; h < 2; h++) {
+    for (int h = 0; h < 2; h++)
         vst1q_f32(out + h * out_step,
                   vcombine_f32(vget_low_f32(a.val[h]), vget_low_f32(b.val[h])));
+    for (int h = 0; h < 2; h++)
         vst1q_f32(out + (h + 2) * out_step,
                   vcombine_f32(vget_high_f32(a.val[h]), vget_high_f32(b.val[h])));
-    }
 }
 enum { TRANSPOSE_BLOCK = 4 };
 #define TRANSPOSE_FULL_BLOCK transpose_4x4
