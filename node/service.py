@@ -152,8 +152,9 @@ class Node:
         self.sync = BlockSync(
             chain.database, ledger.epochs.sets.find, self.engine.import_certified
         )
-        if validator is not None:
-            validator.guard.wait_while(self._behind)
+        self._guard = None if validator is None else validator.guard
+        if self._guard is not None:
+            self._guard.wait_while(self._behind)
         self.switch: Switch | None = None
         if identity is not None:
             network = Network(chain.forks.chain_id, chain.database.genesis_hash())
@@ -290,6 +291,7 @@ class Node:
             peers=self._peer_count(),
             silent=trio.current_time() - self.engine.last_commit,
             limit=max(_STALLED_SECONDS, _STALLED_BEATS * self.config.block_time),
+            unsigned=None if self._guard is None else self._guard.reason,
         )
 
     def _peer_count(self) -> int | None:

@@ -28,6 +28,7 @@ class Vitals:
         peers: How many are connected; None when it needs none.
         silent: Seconds since it committed a block, or began to wait for one.
         limit: So many are too many.
+        unsigned: Why a validator signs nothing at present; None when it may sign.
     """
 
     height: int
@@ -36,11 +37,14 @@ class Vitals:
     peers: int | None
     silent: float
     limit: float
+    unsigned: str | None = None
 
 
 def health(vitals: Vitals) -> tuple[bool, dict[str, object]]:
     """Whether the node does its work, and details for people."""
     details: dict[str, object] = {"status": "ok", "height": vitals.height}
+    if vitals.unsigned is not None:
+        details["signing"] = vitals.unsigned
     if vitals.silent > vitals.limit:
         details["status"] = f"no block for {vitals.silent:.0f} s"
         return False, details

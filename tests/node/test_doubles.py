@@ -1,0 +1,169 @@
+"""One key in two places, states that were lost or restored: nobody signs twice."""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+import trio
+import trio.testing
+from structlog.testing import capture_logs
+
+from chain.store import Store
+from consensus.validators import Validator as Member, ValidatorSet
+from node.doppelganger import Guard
+from node.engine import Validator
+from node.service import Node
+from tests.node.network import Network, keys, make_network, run
+from tests.node.tiny import ETHER, Clock, make_node
+
+HEIGHTS = 3
+SECONDS = 300.0
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Every node tells every block."""
+    with capture_logs():
+        yield
+
+
+def guarded(node: Node) -> Guard:
+    """Give a node that is to start the guard that the command line gives it."""
+    validator = node.engine._validator
+    assert validator is not None
+    committed = node.chain.database.head().number
+    guard = Guard(validator.signer, committed, heights=HEIGHTS)
+    guard.wait_while(node._behind)
+    node.engine._validator = Validator(validator.signer, guard)
+    return guard
+
+
+def another(directory: Path, index: int, store: Store | None = None) -> Node:
+    """One more node with the key of a validator of four."""
+    secrets = keys(4)
+    members = ValidatorSet.of(
+        Member(key.public_key, key.beacon_key, ETHER) for key in secrets
+    )
+    return make_node(
+        directory,
+        store,
+        clock=Clock(),
+        key=secrets[index],
+        validators=members,
+        block_time=1.0,
+    )
+
+
+def signatures(network: Network, node: Node) -> list[int]:
+    """The heights whose certificate holds a signature of this node's key."""
+    address, database = node.engine.address, network.nodes[0].chain.database
+    found: list[int] = []
+    for header in database.headers(1, 1_000):
+        certificate = database.certificate(header.hash)
+        assert certificate is not None
+        if address in {each.validator for each in certificate.signatures}:
+            found.append(header.number)
+    return found
+
+
+def innocent(network: Network) -> bool:
+    heads = [node.chain.database.head() for node in network.nodes]
+    return not any(
+        node.engine.evidence.usable(head)
+        for node, head in zip(network.nodes, heads, strict=True)
+    )
+
+
+def test_the_second_of_two_nodes_with_one_key_never_signs(tmp_path: Path) -> None:
+    network = make_network(tmp_path)
+    second = another(tmp_path / "second", 3)
+    guard = guarded(second)
+    network.nodes.append(second)
+
+    async def story() -> None:
+        await network.reach(8)
+
+    async def main() -> None:
+        with trio.fail_after(SECONDS):
+            await run(network, story)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))
+    network.agree()
+    validator = second.engine._validator
+    assert validator is not None
+    assert validator.signer.last is None
+    assert guard.reason is not None
+    assert "another node runs with this key" in guard.reason
+    assert innocent(network)
+    assert signatures(network, second)  # by the first
+
+
+def test_a_lost_state_listens_and_signs_when_nobody_else_does(tmp_path: Path) -> None:
+    network = make_network(tmp_path)
+    lost = another(tmp_path / "lost", 3)
+    guard = guarded(lost)
+    network.nodes[3] = lost
+
+    async def story() -> None:
+        await network.reach(14)
+
+    async def main() -> None:
+        with trio.fail_after(SECONDS):
+            await run(network, story)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))
+    network.agree()
+    assert guard.reason is None
+    assert innocent(network)
+    signed = signatures(network, lost)
+    assert signed
+    assert min(signed) > HEIGHTS
+
+
+def test_a_machine_restored_from_a_backup_does_not_sign_the_past_again(
+    tmp_path: Path,
+) -> None:
+    """Database, log and state are of one old moment; the network has gone on."""
+    network = make_network(tmp_path)
+    home = tmp_path / "3"
+
+    async def until(height: int) -> None:
+        async def story() -> None:
+            async with trio.open_nursery() as nursery:
+                for node in network.nodes:
+                    nursery.start_soon(node.sync.run)
+                await network.reach(height)
+                nursery.cancel_scope.cancel()
+
+        with trio.fail_after(SECONDS):
+            await run(network, story)
+
+    def live(height: int) -> None:
+        clock = trio.testing.MockClock(autojump_threshold=0.05)
+        trio.run(until, height, clock=clock)
+
+    live(3)
+    copytree(home, tmp_path / "backup")
+    store = copy.deepcopy(network.nodes[3].chain.database.store)
+    live(9)
+    signed_before = max(signatures(network, network.nodes[3]))
+    reasons: list[str | None] = []
+    for height in (16, 28):
+        restored = another(tmp_path / "backup", 3, store)
+        guard = guarded(restored)
+        network.nodes[3] = restored
+        live(height)
+        reasons.append(guard.reason)
+        network.agree()
+        assert innocent(network)
+    # Peers still had what the earlier self had signed last, and told it.
+    assert reasons[0] is not None
+    assert "the state is an old one" in reasons[0]
+    assert reasons[1] is None
+    later = [
+        each for each in signatures(network, network.nodes[3]) if each > signed_before
+    ]
+    assert later
+    assert min(later) > signed_before + HEIGHTS
