@@ -48,6 +48,8 @@ class NodeConfig(BaseModel):
     timeout_delta: float = Field(default=0.5, ge=0, le=60)
     """Each further round of a height waits so much longer."""
 
+    password_file: str = ""
+    """A file whose first line is the password of the validator's encrypted key."""
     doppelganger_heights: int = Field(default=3, ge=0, le=10_000)
     """For how many heights a validator listens when its last-sign-state may be old."""
 

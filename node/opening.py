@@ -4,6 +4,8 @@ import json
 import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from chain.database import ChainDatabase
@@ -11,15 +13,17 @@ from chain.errors import ChainError
 from chain.store import Store
 from genesis import ChainSpec, SpecError, ValidatorEntry, open_chain
 from node.config import NodeConfig
-from node.datadir import DataDirectory, ValidatorKey
+from node.datadir import DataDirectory
 from node.doppelganger import Guard
 from node.engine import Validator
 from node.errors import DataDirectoryError
+from node.keydir import Password, password_in
 from node.p2p.identity import load_node_key
 from node.pool_journal import PoolJournal
 from node.service import Chain, Node
 from node.signer import LocalSigner, Signer
 from node.signstate import mark_never_signed
+from node.validatorkey import ValidatorKey
 from node.wal import WriteAheadLog
 from runtime.backends import require_conforming_kernels, require_fast_backends
 
@@ -113,8 +117,15 @@ def opened_chain(
 
 
 @contextmanager
-def opened_node(config: NodeConfig, directory: DataDirectory) -> Generator[Node]:
+def opened_node(
+    config: NodeConfig, directory: DataDirectory, *, ask: Password | None = None
+) -> Generator[Node]:
     """The node of a directory; a validator's if it holds a key, else a follower's.
+
+    Args:
+        config: Settings.
+        directory: Locked.
+        ask: For the password of the validator's key, if `config` names no file.
 
     Raises:
         DataDirectoryError: as `opened_chain`.
@@ -136,7 +147,7 @@ def opened_node(config: NodeConfig, directory: DataDirectory) -> Generator[Node]
             evidence_age=spec.consensus.evidence_age_blocks,
         )
         wal = WriteAheadLog(directory.path / "wal")
-        signer = _signer(directory, database.genesis_hash())
+        signer = _signer(config, directory, database.genesis_hash(), ask)
         validator = None
         if signer is not None:
             committed = max(database.head().number, wal.ended)
@@ -153,9 +164,16 @@ def opened_node(config: NodeConfig, directory: DataDirectory) -> Generator[Node]
             journal.close()
 
 
-def _signer(directory: DataDirectory, genesis_hash: bytes) -> Signer | None:
+def _signer(
+    config: NodeConfig,
+    directory: DataDirectory,
+    genesis_hash: bytes,
+    ask: Password | None,
+) -> Signer | None:
     """The signer of this directory's key; None for a node that only follows."""
-    key = directory.validator_key()
+    if config.password_file:
+        ask = partial(password_in, Path(config.password_file).expanduser())
+    key = directory.validator_key() if ask is None else directory.validator_key(ask)
     if key is None:
         return None
     return LocalSigner(directory.validator, genesis_hash, key)

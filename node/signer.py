@@ -17,10 +17,10 @@ from chain.crypto import sign
 from consensus.beacon import make_reveal
 from consensus.parts import cut
 from consensus.votes import Subject, VoteKind, sign_digest
-from node.datadir import ValidatorKey
 from node.disk import SYSTEM, Disk
 from node.proposals import ProposalFiles
 from node.signstate import STATE_FILE, Signed, SignState
+from node.validatorkey import ValidatorKey
 
 __all__ = ["STATE_FILE", "LocalSigner", "Signed", "Signer", "proposal_subject"]
 

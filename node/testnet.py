@@ -14,12 +14,13 @@ from pathlib import Path
 
 from genesis import ChainSpec, ValidatorEntry
 from genesis.accounts import VALIDATOR_STAKE, account
-from node.datadir import DataDirectory, ValidatorKey
+from node.datadir import DataDirectory
 from node.errors import DataDirectoryError
 from node.files import write_durably
 from node.opening import initialise
 from node.p2p.address import PeerAddress
 from node.p2p.identity import load_node_key
+from node.validatorkey import ValidatorKey
 
 CONFIG_FILE = "config.toml"
 

@@ -16,9 +16,10 @@ from genesis.accounts import MNEMONIC, account, validator
 from lockstep.cli.node import LogFormatOption, LogLevelOption, node_failures, serve
 from lockstep.cli.options import JsonOption, assignment
 from node.config import load_config
-from node.datadir import DataDirectory, ValidatorKey
+from node.datadir import DataDirectory
 from node.logs import configure_logging
 from node.opening import initialise
+from node.validatorkey import ValidatorKey
 
 __all__ = ["app", "devnet_accounts"]
 

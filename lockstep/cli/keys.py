@@ -14,6 +14,7 @@ import typer
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
+from lockstep.cli import validator_keys
 from lockstep.cli.options import JsonOption
 from lockstep.errors import ConfigurationError
 from lockstep.keyfile import PASSWORD_VARIABLE, account, load
@@ -21,6 +22,7 @@ from lockstep.keyfile import PASSWORD_VARIABLE, account, load
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Make and show keys.")
+app.add_typer(validator_keys.app, name="validator")
 
 _MAX_BYTES = 1 << 16
 _PRIVATE = 0o600
@@ -28,7 +30,11 @@ _PRIVATE = 0o600
 PathArgument = Annotated[Path, typer.Argument(help="The key file.")]
 PasswordFileOption = Annotated[
     Path | None,
-    typer.Option("--password-file", help="A file whose first line is the password."),
+    typer.Option(
+        "--password-file",
+        envvar="LOCKSTEP_PASSWORD_FILE",
+        help="A file whose first line is the password.",
+    ),
 ]
 
 

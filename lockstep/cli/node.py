@@ -3,7 +3,6 @@
 import functools
 import json
 import os
-import secrets
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,16 +14,19 @@ import typer
 from chain.errors import ChainError as DataError
 from consensus.errors import ConsensusError
 from genesis import ChainSpec, SpecError
+from lockstep.cli.keyring import PasswordFileOption, new_key, password, shown
 from lockstep.cli.options import JsonOption
 from lockstep.errors import LockstepError
 from node.chainfile import write_chain_file
 from node.config import NodeConfig, load_config
-from node.datadir import DataDirectory, ValidatorKey
+from node.datadir import DataDirectory
 from node.errors import NodeError
 from node.exporting import records
+from node.keydir import KeyDirectory
 from node.logs import configure_logging
 from node.opening import encode_spec, initialise, opened_chain, opened_node
 from node.service import run_until_signal
+from node.signstate import mark_never_signed
 from runtime.errors import RuntimeFailure
 
 __all__ = ["app", "node_failures"]
@@ -101,37 +103,42 @@ def init(
     config: ConfigFileOption = None,
     validator_key: Annotated[
         Path | None,
-        typer.Option(help="Take this key file as the validator's (JSON)."),
+        typer.Option(
+            help="Take the validator's key from here, with what it signed: a "
+            "directory of `lockstep keys validator`, or a key.json."
+        ),
     ] = None,
     new_validator_key: Annotated[
-        bool, typer.Option("--new-validator-key", help="Make a validator's key.")
+        bool,
+        typer.Option(
+            "--new-validator-key",
+            help="Make a validator's key, encrypted if there is a password file.",
+        ),
     ] = False,
+    password_file: PasswordFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a data directory for a chain."""
     with node_failures():
         settings = load_config({"data_dir": data_dir, "chain": chain}, file=config)
         spec = ChainSpec.load(settings.chain)
-        key = None
-        if validator_key is not None:
-            key = ValidatorKey.read(validator_key)
-        elif new_validator_key:
-            key = ValidatorKey.from_seed(
-                secrets.token_bytes(32), secrets.token_bytes(64)
-            )
         with DataDirectory(settings.data_dir) as directory:
-            initialise(directory, spec, key)
+            initialise(directory, spec, None)
+            keys = directory.keys
+            if validator_key is not None:
+                keys.carry(KeyDirectory.at(validator_key))
+            elif new_validator_key:
+                word = None if password_file is None else password(password_file)()
+                keys.store(new_key(), word)
+                mark_never_signed(keys.path)
+            public = keys.public() if keys.holds_key else None
     document: dict[str, Any] = {
         "data_dir": str(settings.data_dir),
         "chain": spec.name,
         "chain_id": spec.chain_id,
     }
-    if key is not None:
-        document |= {
-            "validator": "0x" + key.address.hex(),
-            "public_key": "0x" + key.public_key.hex(),
-            "beacon_key": "0x" + key.beacon_key.hex(),
-        }
+    if public is not None:
+        document |= {"validator": "0x" + public.address.hex(), **shown(public)}
     if as_json:
         typer.echo(json.dumps(document))
     else:
@@ -148,6 +155,7 @@ def run(  # noqa: PLR0913 - one option each
     rpc_port: PortOption = None,
     rpc_cors_origins: CorsOption = None,
     block_time: BlockTimeOption = None,
+    password_file: PasswordFileOption = None,
     log_format: LogFormatOption = None,
     log_level: LogLevelOption = None,
     as_json: JsonOption = False,
@@ -159,6 +167,7 @@ def run(  # noqa: PLR0913 - one option each
         "rpc_port": rpc_port,
         "rpc_cors_origins": tuple(rpc_cors_origins) if rpc_cors_origins else None,
         "block_time": block_time,
+        "password_file": None if password_file is None else str(password_file),
         "log_format": log_format,
         "log_level": log_level,
     }
@@ -178,7 +187,7 @@ def serve(
     settings: NodeConfig, directory: DataDirectory, ready: Callable[[str], None]
 ) -> None:
     """Run a node until a signal; `ready` is told its URL."""
-    with opened_node(settings, directory) as node:
+    with opened_node(settings, directory, ask=password(None)) as node:
         trio.run(functools.partial(run_until_signal, node, ready))
 
 

@@ -14,6 +14,7 @@ from eth_utils.address import to_canonical_address
 
 from chain.crypto import bls_prove_possession, consent_digest, sign
 from lockstep.cli import show
+from lockstep.cli.keyring import PasswordFileOption, password
 from lockstep.cli.node import node_failures
 from lockstep.cli.options import (
     JsonOption,
@@ -28,7 +29,7 @@ from lockstep.client.validators import Registration, Validators
 from lockstep.creator.spec import tokens
 from lockstep.errors import ConfigurationError
 from lockstep.keyfile import load
-from node.datadir import ValidatorKey
+from node.keydir import KeyDirectory
 
 __all__ = ["app"]
 
@@ -52,22 +53,23 @@ def root() -> None:
 
 
 @app.command(
-    epilog="Example: lockstep validator prepare ~/validator/key.json --operator 0x..."
+    epilog="Example: lockstep validator prepare ~/validator-key --operator 0x..."
 )
 def prepare(
     validator_key: Annotated[
-        Path, typer.Argument(help="The validator's key file (validator/key.json).")
+        Path, typer.Argument(help="The directory of the validator's key.")
     ],
     *,
     operator: Annotated[
         str, typer.Option("--operator", help="The account that will stake.")
     ],
+    password_file: PasswordFileOption = None,
     rpc: RpcOption = default_rpc,
 ) -> None:
     """Print what `register` needs, signed by the validator's keys; holds no secret."""
     (account,) = addresses([operator])
     with node_failures():
-        key = ValidatorKey.read(validator_key)
+        key = KeyDirectory.at(validator_key).read(password(password_file))
     genesis_hash = Validators(Connection(rpc, deployed())).genesis_hash()
     digest = consent_digest(genesis_hash, to_canonical_address(account), key.beacon_key)
     fields = {

@@ -15,7 +15,8 @@ from lockstep.client.contracts import deployed
 from lockstep.client.validators import Validators
 from lockstep.errors import LockstepError
 from lockstep.localnet import Localnet
-from node.datadir import DataDirectory, ValidatorKey
+from node.datadir import DataDirectory
+from node.validatorkey import ValidatorKey
 from tests.lockstep.test_command_line import refusal
 
 runner = CliRunner()

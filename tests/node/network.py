@@ -8,8 +8,8 @@ import trio
 
 from chain.crypto import sha256
 from consensus.validators import Validator as Member, ValidatorSet
-from node.datadir import ValidatorKey
 from node.service import Node
+from node.validatorkey import ValidatorKey
 from tests.node.tiny import ETHER, Clock, make_node
 
 Tamper = Callable[[int, int, int, bytes], bytes | None]

@@ -31,13 +31,13 @@ from node.audit import (
 )
 from node.chainfile import ChainFileReader, Record, write_chain_file
 from node.config import load_config
-from node.datadir import ValidatorKey
 from node.doppelganger import Guard
 from node.engine import Validator
 from node.exporting import records
 from node.opening import encode_spec
 from node.service import Chain, Node
 from node.signer import LocalSigner
+from node.validatorkey import ValidatorKey
 from node.wal import WriteAheadLog
 
 VECTORS = Path(__file__).parents[1] / "vectors"

@@ -8,10 +8,12 @@ import pytest
 
 from chain.crypto import SECP256K1_ORDER, sha256
 from genesis import ChainSpec
-from node.datadir import DataDirectory, ValidatorKey
+from node.datadir import DataDirectory
 from node.errors import DataDirectoryError, DataDirectoryLockedError, KeyFileError
 from node.files import create_private, read_private, write_durably
+from node.keydir import read_plain
 from node.opening import initialise, opened_chain, opened_node
+from node.validatorkey import ValidatorKey
 from tests.node.tiny import config
 
 KEY = ValidatorKey.from_seed(sha256(b"1"), sha256(b"2") + sha256(b"3"))
@@ -26,7 +28,7 @@ def test_key_is_stored_privately_and_read_back(tmp_path: Path) -> None:
         path = directory.validator / "key.json"
         assert path.stat().st_mode & 0o777 == 0o600
         assert directory.validator.stat().st_mode & 0o777 == 0o700
-        with pytest.raises(KeyFileError, match="exists already"):
+        with pytest.raises(KeyFileError, match="holds a key already"):
             directory.store_validator_key(OTHER)
 
 
@@ -55,7 +57,7 @@ def test_damaged_key_is_refused_without_quoting_it(
     path = tmp_path / "key.json"
     create_private(path, content.encode())
     with pytest.raises(KeyFileError) as caught:
-        ValidatorKey.read(path)
+        read_plain(path)
     assert "11" * 32 not in str(caught.value)
 
 

@@ -20,13 +20,13 @@ from chain.store import Store
 from chain.transaction import Transaction, decode
 from consensus.certificate import verify_certificate
 from consensus.proposal import check_block
-from node.datadir import ValidatorKey
 from node.disk import SystemDisk
 from node.doppelganger import Guard
 from node.engine import Validator
 from node.errors import KeyFileError, LedgerError
 from node.service import Node
 from node.signer import STATE_FILE, LocalSigner, Signed
+from node.validatorkey import ValidatorKey
 from runtime.block import BlockBuilder, ExecutedBlock, import_block
 from tests.node.tiny import (
     ALICE,

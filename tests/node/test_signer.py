@@ -11,11 +11,11 @@ from chain.block import Block
 from chain.crypto import sha256
 from consensus.beacon import verify_reveal
 from consensus.votes import NIL, Subject, VoteKind, verify_signature
-from node.datadir import ValidatorKey
 from node.errors import DoubleSignError, KeyFileError
 from node.files import write_durably
 from node.signer import STATE_FILE, LocalSigner
 from node.signstate import Signed, mark_never_signed
+from node.validatorkey import ValidatorKey
 from tests.node.blocks import make_block as block
 from tests.node.fakedisk import NOTHING, FakeDisk
 

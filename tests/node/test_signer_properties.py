@@ -13,10 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from chain.block import Block
 from chain.crypto import sha256
 from consensus.votes import NIL, Subject, VoteKind, verify_signature
-from node.datadir import ValidatorKey
 from node.errors import DoubleSignError, KeyFileError
 from node.signer import LocalSigner
 from node.signstate import Signed, order
+from node.validatorkey import ValidatorKey
 from tests.node.blocks import make_block
 from tests.node.fakedisk import EVERYTHING, NOTHING, FakeDisk, Luck, PowerLoss
 

@@ -11,12 +11,12 @@ from consensus.messages import Ballot
 from consensus.votes import NIL, Subject, VoteKind, sign_vote
 from genesis import ChainSpec, open_chain
 from genesis.accounts import validator, validator_entries
-from node.datadir import ValidatorKey
 from node.doppelganger import Guard
 from node.engine import Validator
 from node.opening import encode_spec
 from node.service import Chain, Node
 from node.signer import LocalSigner
+from node.validatorkey import ValidatorKey
 from node.wal import WriteAheadLog
 from tests.node.network import Network, run
 from tests.node.tiny import config

@@ -13,7 +13,6 @@ from genesis import ChainSpec, open_chain
 from genesis.accounts import validator
 from node.chainfile import Record
 from node.config import load_config
-from node.datadir import ValidatorKey
 from node.doppelganger import Guard
 from node.engine import Validator
 from node.errors import ChainFileError, LedgerError
@@ -28,6 +27,7 @@ from node.upkeep import (
     restore_snapshot,
     roll_back,
 )
+from node.validatorkey import ValidatorKey
 from node.wal import WriteAheadLog
 
 SPEC = ChainSpec.load("devnet")

@@ -12,11 +12,11 @@ from chain.store import Store
 from chain.transaction import Unsigned
 from consensus.validators import Validator as Member, ValidatorSet
 from node.config import NodeConfig, load_config
-from node.datadir import ValidatorKey
 from node.doppelganger import Guard
 from node.engine import Validator
 from node.service import Chain, Node
 from node.signer import LocalSigner
+from node.validatorkey import ValidatorKey
 from node.wal import WriteAheadLog
 from runtime.rules import ForkSchedule, Rules
 from runtime.world import World

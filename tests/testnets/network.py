@@ -13,11 +13,13 @@ from pathlib import Path
 
 from genesis import ChainSpec
 from genesis.accounts import account
-from node.datadir import DataDirectory, ValidatorKey
+from node.datadir import DataDirectory
+from node.keydir import read_plain
 from node.opening import initialise
 from node.p2p.address import PeerAddress
 from node.p2p.identity import KEY_FILE, load_node_key
 from node.testnet import CONFIG_FILE, Ports, make_testnet
+from node.validatorkey import ValidatorKey
 from tests.testnets.manifest import Action, Manifest
 from tests.testnets.namespaces import Namespaces
 
@@ -141,7 +143,7 @@ class Testnet:
 
     def _validator(self, index: int) -> NodeProcess:
         home = self.directory / f"node{index}"
-        self.keys[index] = ValidatorKey.read(home / "validator" / "key.json")
+        self.keys[index] = read_plain(home / "validator" / "key.json")
         return self._placed(index, home)
 
     def _placed(self, index: int, home: Path) -> NodeProcess:
