@@ -325,12 +325,15 @@ class Engine:
         verify_vote(self._ledger.genesis_hash, vote, height.validators)
         self._note_own(height, Received(ballot))
         if height is self.previous:
-            # Too late for the decision, in time for the next block's certificate.
-            height.state, effects = apply(height.state, VoteSeen(vote))
-            self._accuse(height, effects)
+            self._count_late(height, vote)
             return
         height.pending.add(vote_key(vote))
         self._put(Received(ballot))
+
+    def _count_late(self, height: Height, vote: Vote) -> None:
+        """After the decision, in time for the next block's certificate and evidence."""
+        height.state, effects = apply(height.state, VoteSeen(vote))
+        self._accuse(height, effects)
 
     def _receive_proposal(self, proposal: Proposal) -> None:
         subject = proposal.subject
@@ -707,6 +710,9 @@ class Engine:
         certificate = certify(decision, height.validators)
         await self._commit(executed, certificate)
         self.previous, self.current = height, None
+        for item in self._queue:  # votes that the decision overtook
+            if isinstance(item, Received) and isinstance(item.message, Ballot):
+                self._count_late(height, item.message.vote)
 
     async def _import(self, item: Certified) -> None:
         height, block = self._height(), item.block

@@ -1,5 +1,6 @@
 """Engines and gossip together: blocks come, whoever is missing, misled or late."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import trio
@@ -7,8 +8,10 @@ import trio.testing
 
 from chain.transaction import decode as decode_transaction
 from consensus.messages import Ballot, decode, encode
+from consensus.votes import Vote, VoteKind, sign_vote
 from node.gossip import VOTE
-from tests.node.network import Network, make_network, run
+from node.logbook import Received
+from tests.node.network import Network, keys, make_network, run
 from tests.node.tiny import ALICE, CHAIN_ID, transfer
 
 SECONDS = 200.0
@@ -99,3 +102,37 @@ def test_a_node_that_missed_a_decision_gets_it_from_any_peer(tmp_path: Path) -> 
         await network.reach(3)
 
     play(network, story)
+
+
+def test_votes_that_a_decision_overtook_still_accuse(tmp_path: Path) -> None:
+    """Node 0 decides alone; what contradicts itself is queued behind its precommit."""
+    network = make_network(tmp_path, 2, stakes=[10, 1])
+    engine = network.nodes[0].engine
+    other = keys(2)[1]
+
+    def own_precommit() -> Vote | None:
+        for item in engine._queue:
+            if isinstance(item, Received) and isinstance(item.message, Ballot):
+                vote = item.message.vote
+                if vote.subject.kind is VoteKind.PRECOMMIT:
+                    return vote
+        return None
+
+    async def story() -> None:
+        while (own := own_precommit()) is None:
+            await engine.changed.wait()
+        height = engine.current
+        assert height is not None
+        index = height.validators.index_of(other.address)
+        assert index is not None
+        genesis = network.nodes[0].chain.database.genesis_hash()
+        for block_hash in (b"\1" * 32, b"\2" * 32):
+            subject = replace(own.subject, block_hash=block_hash)
+            vote = sign_vote(genesis, subject, index, other.secret)
+            engine.receive(Ballot(vote))
+        while engine.current is height:
+            await engine.changed.wait()
+        accused = [each.validator for each in engine.evidence]
+        assert accused == [other.address]
+
+    play(network, story, engines=[0])
