@@ -274,7 +274,7 @@ class Localnet:
         maker.stop()
         nodes = cast("Sequence[Mapping[str, str]]", made["nodes"])
         self._commands = [
-            ["node", "run", "--json", "--config", node["config"]] for node in nodes
+            ["node", "--json", "--config", node["config"]] for node in nodes
         ]
         return made
 

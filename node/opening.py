@@ -97,7 +97,7 @@ def opened_chain(
     content = directory.specification()
     if content is None:
         raise DataDirectoryError(
-            f"{directory.path} holds no chain; make one with `lockstep node init "
+            f"{directory.path} holds no chain; make one with `lockstep init "
             f"--data-dir {directory.path}`"
         )
     origin = str(directory.path / "chain.json")

@@ -1,6 +1,6 @@
-"""The command line: `lockstep GROUP COMMAND`.
+"""The command line: `lockstep COMMAND`, or `lockstep GROUP COMMAND`.
 
-Each group is a module of its own and is imported when it is used, so that
+What is behind each is imported when it is used, so that
 `lockstep --help` neither loads web3 nor torch. An expected error is one line on
 standard error and exit code 1; with `--json` that line is an object.
 """
@@ -28,10 +28,16 @@ class _Group:
     Attributes:
         module: has `app`, a `typer.Typer`.
         help: its line in `lockstep --help`.
+        alone: the module has several commands, and this is the one of its own name.
     """
 
     module: str
     help: str
+    alone: bool = False
+
+
+def _upkeep(text: str) -> _Group:
+    return _Group("lockstep.cli.upkeep", text, alone=True)
 
 
 GROUPS = {
@@ -53,8 +59,14 @@ GROUPS = {
     "testnet": _Group(
         "lockstep.cli.testnet", "Make a network of validators on this machine."
     ),
-    "node": _Group("lockstep.cli.upkeep", "Run a node, and take care of its data."),
+    "init": _Group("lockstep.cli.init", "Make the data directory of a node."),
+    "node": _Group("lockstep.cli.node", "Run a node."),
     "status": _Group("lockstep.cli.status", "Look at a node."),
+    "export": _upkeep("Write the chain of a stopped node into one file."),
+    "import": _upkeep("Execute the blocks of such a file on a stopped node."),
+    "snapshot": _upkeep("Write what another node needs to go on from a height."),
+    "restore": _upkeep("Begin an empty node at a snapshot."),
+    "rollback": _upkeep("Take the last block of a stopped node away."),
     "light": _Group("lockstep.cli.light", "Verify headers without running a node."),
     "audit": _Group("lockstep.cli.audit", "Replay a chain and all its verdicts."),
 }
@@ -65,6 +77,8 @@ class _LazyGroups(TyperGroup):
 
     @override
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[:2] == ["node", "run"]:  # as it was written once
+            del args[1]
         if args and args[0] in GROUPS:
             self.commands[args[0]] = _load(args[0])
         return super().resolve_command(ctx, args)
@@ -117,9 +131,10 @@ def main() -> None:
 
 
 def _load(name: str) -> Any:  # noqa: ANN401 - Typer keeps its command types private
-    loaded: Any = typer.main.get_command(
-        importlib.import_module(GROUPS[name].module).app
-    )
+    group = GROUPS[name]
+    loaded: Any = typer.main.get_command(importlib.import_module(group.module).app)
+    if group.alone:
+        loaded = loaded.commands[name]
     loaded.name = name
     return loaded
 

@@ -58,7 +58,7 @@ def make(  # noqa: PLR0913 - one option each
 ) -> None:
     """Make data directories of validators that know each other.
 
-    Run each with `lockstep node run --config DIRECTORY/node0/config.toml`, or all of
+    Run each with `lockstep node --config DIRECTORY/node0/config.toml`, or all of
     them with --start.
     """
     with node_failures():
@@ -114,7 +114,7 @@ def _run_all(members: Sequence[Member]) -> None:
     processes = [
         subprocess.Popen(  # noqa: S603 - our own interpreter
             [
-                *(sys.executable, "-m", "lockstep", "node", "run"),
+                *(sys.executable, "-m", "lockstep", "node"),
                 *("--config", str(each.directory / CONFIG_FILE)),
             ]
         )

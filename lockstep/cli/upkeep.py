@@ -1,6 +1,7 @@
-"""What is done to a stopped node: import, roll back, snapshot, restore."""
+"""What is done to a stopped node; each command is one of `lockstep` itself."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,13 +10,14 @@ from rich.progress import Progress
 
 from chain.store import Store
 from genesis import ChainSpec
-from lockstep.cli.node import ConfigFileOption, DataDirOption, app, node_failures
+from lockstep.cli.node import ConfigFileOption, DataDirOption, node_failures
 from lockstep.cli.options import JsonOption
 from lockstep.errors import ConfigurationError
-from node.chainfile import ChainFileReader
+from node.chainfile import ChainFileReader, write_chain_file
 from node.config import load_config
 from node.datadir import DataDirectory
-from node.opening import initialise, opened_chain
+from node.exporting import records
+from node.opening import encode_spec, initialise, opened_chain
 from node.upkeep import (
     import_records,
     make_snapshot,
@@ -25,6 +27,8 @@ from node.upkeep import (
 
 __all__ = ["app"]
 
+app = typer.Typer(add_completion=False, help="Take care of a node's data.")
+
 FileArgument = Annotated[Path, typer.Argument(help="The file.")]
 
 
@@ -33,6 +37,34 @@ def _tell(as_json: bool, **facts: object) -> None:  # noqa: FBT001 - the option'
         typer.echo(json.dumps(facts))
     else:
         typer.echo(", ".join(f"{name} {value}" for name, value in facts.items()))
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="The chain file to write.")],
+    *,
+    data_dir: DataDirOption = None,
+    config: ConfigFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the whole chain of a stopped node into one file, for `lockstep audit`."""
+    with node_failures():
+        settings = load_config({"data_dir": data_dir}, file=config)
+        temporary = file.with_name(file.name + ".part")
+        with (
+            DataDirectory.existing(settings.data_dir) as directory,
+            opened_chain(directory) as (spec, database),
+        ):
+            with temporary.open("wb") as stream:
+                count = write_chain_file(stream, encode_spec(spec), records(database))
+                stream.flush()
+                os.fsync(stream.fileno())
+            size = temporary.stat().st_size
+            temporary.replace(file)
+    if as_json:
+        typer.echo(json.dumps({"file": str(file), "blocks": count, "bytes": size}))
+    else:
+        typer.echo(f"{count} blocks, {size} bytes: {file}")
 
 
 @app.command("import")

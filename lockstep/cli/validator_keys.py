@@ -1,7 +1,7 @@
 """`lockstep keys validator`: the encrypted keys of validators.
 
 A directory holds the two keys under one password, and what was signed with them: it is
-the `validator` directory of a node, or one that `lockstep node init --validator-key`
+the `validator` directory of a node, or one that `lockstep init --validator-key`
 and `lockstep signer run --key` read.
 """
 

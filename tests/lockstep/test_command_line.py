@@ -58,6 +58,24 @@ def test_every_command_has_help_and_an_example(group: str) -> None:
         assert f"Example: lockstep {group} {command}" in result.output
 
 
+@pytest.mark.parametrize(
+    "command", ["init", "node", "export", "import", "snapshot", "restore", "rollback"]
+)
+def test_what_operators_do_is_one_word(command: str) -> None:
+    result = runner.invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert "--data-dir" in result.output
+
+
+def test_node_run_is_node() -> None:
+    one, other = (
+        runner.invoke(app, [*words, "--help"]).output
+        for words in (["node"], ["node", "run"])
+    )
+    assert one == other
+    assert "--rpc-port" in one
+
+
 def test_cheating_is_not_advertised() -> None:
     assert "cheat" not in runner.invoke(app, ["solver", "run", "--help"]).output
 

@@ -122,11 +122,11 @@ def test_a_node_with_an_encrypted_key(
         run("keys", "validator", "new", keys, "--password-file", word, "--json")
     )
     initialised = made(
-        run("node", "init", "--data-dir", home, "--validator-key", keys, "--json")
+        run("init", "--data-dir", home, "--validator-key", keys, "--json")
     )
     assert initialised["validator"] == facts["address"].lower()
     assert (Path(home) / "validator" / STATE_FILE).exists()
-    running = ("node", "run", "--data-dir", home, "--rpc-port", "0")
+    running = ("node", "--data-dir", home, "--rpc-port", "0")
     assert "LOCKSTEP_PASSWORD_FILE" in run(*running, code=1)
     wrong = tmp_path / "wrong"
     wrong.write_text("wrong")
@@ -139,7 +139,7 @@ def test_init_makes_an_encrypted_key(
     tmp_path: Path, run: CommandLine, word: str
 ) -> None:
     home = tmp_path / "home"
-    making = ("node", "init", "--data-dir", str(home), "--new-validator-key")
+    making = ("init", "--data-dir", str(home), "--new-validator-key")
     run(*making, "--password-file", word)
     keys = KeyDirectory(home / "validator")
     assert keys.is_encrypted

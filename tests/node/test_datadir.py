@@ -116,7 +116,7 @@ def test_directory_belongs_to_one_chain(tmp_path: Path) -> None:
 def test_directory_without_a_chain_says_what_to_do(tmp_path: Path) -> None:
     with (
         DataDirectory(tmp_path) as directory,
-        pytest.raises(DataDirectoryError, match="lockstep node init"),
+        pytest.raises(DataDirectoryError, match="lockstep init"),
         opened_chain(directory),
     ):
         pass

@@ -112,7 +112,7 @@ def test_export_and_audit_of_both_agree(
         node.call("eth_sendRawTransaction", "0x" + raw.hex())
     node.stop()
     written = json.loads(
-        run("node", "export", str(file), "--data-dir", str(directory), "--json")
+        run("export", str(file), "--data-dir", str(directory), "--json")
     )
     of_database = json.loads(run("audit", str(directory), "--json"))
     of_file = json.loads(run("audit", str(file), "--json"))
@@ -129,16 +129,16 @@ def test_node_init_run_refuses_what_does_not_fit(
     tmp_path: Path, run: CommandLine
 ) -> None:
     directory = str(tmp_path / "data")
-    assert "holds no chain" in run("node", "run", "--data-dir", directory, code=1)
+    assert "holds no chain" in run("node", "--data-dir", directory, code=1)
     made = json.loads(
-        run("node", "init", "--data-dir", directory, "--new-validator-key", "--json")
+        run("init", "--data-dir", directory, "--new-validator-key", "--json")
     )
     key = tmp_path / "data" / "validator" / "key.json"
     assert key.stat().st_mode & 0o777 == 0o600
     assert made["validator"].startswith("0x")
-    told = run("node", "init", "--data-dir", directory, "--chain", "nowhere", code=1)
+    told = run("init", "--data-dir", directory, "--chain", "nowhere", code=1)
     assert "no bundled specification" in told
-    told = run("node", "run", "--data-dir", directory, "--rpc-port", "99999", code=1)
+    told = run("node", "--data-dir", directory, "--rpc-port", "99999", code=1)
     assert "rpc_port (from flags)" in told
 
 

@@ -71,7 +71,7 @@ class NodeProcess:
     def start(self) -> None:
         """Run it, output appended to its log."""
         config = str(self.directory / CONFIG_FILE)
-        command = ["-m", "lockstep", "node", "run", "--json", "--config", config]
+        command = ["-m", "lockstep", "node", "--json", "--config", config]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 [*self._prefix, sys.executable, *command], stdout=log, stderr=log
