@@ -19,6 +19,7 @@ Every key starts with one letter:
 | ``l`` | hash of the last committed block |
 | ``y``, ``z`` | a restoration under way (`node.sync.restore`) |
 | ``a`` | lowest height above 0 whose whole block is here, 8 bytes; absent: 1 |
+| ``x`` | a block was rolled back: its state may be here still; the height, 8 bytes |
 
 Of the heights from 1 to that lowest one, a chain restored from a snapshot knows the
 newest headers only (`node.sync.snapshots`).
@@ -47,6 +48,7 @@ _FORMAT_KEY: Final = b"f"
 _GENESIS_KEY: Final = b"g"
 _HEAD_KEY: Final = b"l"
 _BASE_KEY: Final = b"a"
+ROLLED_BACK_KEY: Final = b"x"
 
 
 def node_key(digest: bytes) -> bytes:
@@ -310,7 +312,8 @@ class ChainDatabase:
     def roll_back(self) -> None:
         """Make the parent the head again, and forget the last block.
 
-        Nodes of its state stay, since other states may share them.
+        State, code and validator sets that it wrote stay, since other blocks may have
+        written the same; `rolled_back` remembers that nothing may lead to them.
 
         Raises:
             StoreError: The head is the genesis block.
@@ -323,7 +326,14 @@ class ChainDatabase:
         deletes += [b"t" + keccak(raw) for raw in transactions]
         deletes += [kind + head.hash for kind in (b"h", b"b", b"r", b"c")]
         deletes.append(steps_key(head.hash))
-        self.store.write({_HEAD_KEY: head.parent_hash}, deletes)
+        puts = {_HEAD_KEY: head.parent_hash}
+        puts[ROLLED_BACK_KEY] = head.number.to_bytes(8, "big")
+        self.store.write(puts, deletes)
+
+    def rolled_back(self) -> int | None:
+        """The height of the block that was rolled back last, if there was one."""
+        found = self.store.get(ROLLED_BACK_KEY)
+        return None if found is None else int.from_bytes(found, "big")
 
     def put_certificate(self, certificate: CommitCertificate) -> None:
         """Remember the votes for a block that is already stored."""

@@ -140,6 +140,8 @@ def _tell(
         f"disputes      {report.disputes}",
         f"verdicts      {len(report.verdicts)} ({valid} valid, {invalid} invalid)",
     ]
+    if report.left_over:
+        lines.append(f"left over     {report.left_over} entries of a rolled back block")
     typer.echo("\n".join(lines))
     if mismatch is None:
         typer.secho("everything agrees", fg=typer.colors.GREEN)
@@ -169,6 +171,7 @@ def _document(report: AuditReport, mismatch: AuditMismatch | None) -> dict[str, 
         "transactions": report.transactions,
         "certificates": report.certificates,
         "entries": report.entries,
+        "left_over": report.left_over,
         "jobs": report.jobs,
         "disputes": report.disputes,
         "events": dict(sorted(report.events.items())),

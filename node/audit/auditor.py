@@ -48,7 +48,10 @@ class Verdict:
 
 @dataclass(slots=True)
 class AuditReport:
-    """What an audit has seen so far. `blocks` counts genesis too."""
+    """What an audit has seen so far.
+
+    `blocks` counts genesis too; `left_over` are entries of a rolled back block.
+    """
 
     chain: str
     chain_id: int
@@ -59,6 +62,7 @@ class AuditReport:
     transactions: int = 0
     certificates: int = 0
     entries: int = 0
+    left_over: int = 0
     events: Counter[str] = field(default_factory=Counter[str])
     verdicts: list[Verdict] = field(default_factory=list[Verdict])
 
@@ -118,6 +122,7 @@ class Auditor:
         if number < 0:
             raise AuditMismatch(0, "genesis", self._genesis.block.hash, "nothing")
         self.report.entries += self._source.finish(self._recorder)
+        self.report.left_over = self._source.left_over
         return self.report
 
     def _check_genesis(self, record: Record) -> None:

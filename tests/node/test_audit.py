@@ -37,6 +37,7 @@ from node.exporting import records
 from node.opening import encode_spec
 from node.service import Chain, Node
 from node.signer import LocalSigner
+from node.upkeep import import_records, roll_back
 from node.validatorkey import ValidatorKey
 from node.wal import WriteAheadLog
 
@@ -173,6 +174,36 @@ def test_entry_that_should_not_be_there_is_found(rows: dict[bytes, bytes]) -> No
     forged = b"t" + keccak(b"a transaction that never was")
     store = stored(rows | {forged: hash_at(rows, 1) + bytes(12)})
     with pytest.raises(AuditMismatch, match=r"transaction index .* no such entry"):
+        audit(store)
+
+
+def test_a_rolled_back_database_passes_and_its_left_overs_are_counted(
+    rows: dict[bytes, bytes],
+) -> None:
+    store = stored(rows)
+    roll_back(ChainDatabase(store))
+    report = audit(store).report
+    assert report.head == BLOCKS - 1
+    assert report.left_over > 0
+    (record,) = list(records(ChainDatabase(stored(rows))))[BLOCKS:]
+    import_records(SPEC, ChainDatabase(store), [record])
+    assert audit(store).report.left_over == 0
+
+
+@pytest.mark.parametrize("kind", [b"s", b"k", b"v", b"t"])
+def test_a_rollback_excuses_nothing_that_is_not_what_its_key_says(
+    rows: dict[bytes, bytes], kind: bytes
+) -> None:
+    store = stored(rows)
+    roll_back(ChainDatabase(store))
+    store.write({kind + bytes(32): b"forged"})
+    with pytest.raises(AuditMismatch, match="no such entry"):
+        audit(store)
+
+
+def test_without_a_rollback_nothing_is_left_over(rows: dict[bytes, bytes]) -> None:
+    store = stored(rows | {b"s" + keccak(b"stray"): b"stray"})
+    with pytest.raises(AuditMismatch, match=r"state node .* no such entry"):
         audit(store)
 
 
