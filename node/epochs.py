@@ -62,15 +62,15 @@ class Epochs:
         Raises:
             LedgerError: the state that elected it is not here.
         """
-        header = self._database.header_at(height - 1)
-        if header is not None:
-            found = self.sets.find(header.extra_data)
+        while height > 1:
+            header = self._database.header_at(height - 1)
+            found = None if header is None else self.sets.find(header.extra_data)
             if found is not None:
                 return found
-        if not self._epoch_blocks:
-            return self._first
-        border = height - height % self._epoch_blocks
-        return self._of_border(border) if border > 1 else self._first
+            if self._epoch_blocks and height % self._epoch_blocks == 0:
+                return self._of_border(height)
+            height -= 1  # who votes is the same there, and no old state is needed
+        return self._first
 
     def epoch(self, parent: Header) -> Epoch:
         """The sets around the height after `parent`."""

@@ -23,6 +23,7 @@ from node.signer import LocalSigner
 from node.sync.errors import BadSnapshotError
 from node.upkeep import (
     import_records,
+    ledger_of,
     make_snapshot,
     restore_snapshot,
     roll_back,
@@ -34,20 +35,19 @@ SPEC = ChainSpec.load("devnet")
 BLOCKS = 5
 
 
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[bytes, bytes]:
-    """Every entry of a database with five blocks."""
-    store, directory = Store.memory(), tmp_path_factory.mktemp("validator")
-    database = open_chain(SPEC, store)
+def grown(directory: Path, spec: ChainSpec, blocks: int) -> dict[bytes, bytes]:
+    """Every entry of a database with so many blocks."""
+    store = Store.memory()
+    database = open_chain(spec, store)
     secrets = validator(0)
     key = ValidatorKey.checked(secrets.secret, secrets.beacon_secret)
     chain = Chain(
         database,
-        encode_spec(SPEC),
-        SPEC.rules,
-        SPEC.validator_set,
-        epoch_blocks=SPEC.consensus.epoch_blocks,
-        evidence_age=SPEC.consensus.evidence_age_blocks,
+        encode_spec(spec),
+        spec.rules,
+        spec.validator_set,
+        epoch_blocks=spec.consensus.epoch_blocks,
+        evidence_age=spec.consensus.evidence_age_blocks,
     )
     signer = LocalSigner(directory, database.genesis_hash(), key)
     wal = WriteAheadLog(directory / "wal")
@@ -59,12 +59,18 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[bytes, bytes]:
     )
 
     async def main() -> None:
-        for _ in range(BLOCKS):
+        for _ in range(blocks):
             await node.engine.step()
 
     trio.run(main)
     wal.close()
     return dict(store.scan(b""))
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[bytes, bytes]:
+    """Every entry of a database with five blocks."""
+    return grown(tmp_path_factory.mktemp("validator"), SPEC, BLOCKS)
 
 
 def database_of(rows: dict[bytes, bytes]) -> ChainDatabase:
@@ -157,3 +163,18 @@ def test_a_snapshot_of_another_block_than_the_trusted_one_is_refused(
     make_snapshot(path, SPEC, database_of(rows), None)
     with pytest.raises(BadSnapshotError, match="expected a snapshot of block 3"):
         restore_snapshot(path, SPEC, Store.memory(), 3, bytes(32))
+
+
+def test_a_snapshot_within_an_epoch_needs_no_state_from_before_it(
+    tmp_path: Path,
+) -> None:
+    consensus = SPEC.consensus.model_copy(update={"epoch_blocks": 4})
+    spec = SPEC.model_copy(update={"consensus": consensus})
+    assert spec.elects
+    source = database_of(grown(tmp_path, spec, 6))
+    made = make_snapshot(tmp_path / "snapshot", spec, source, 6)
+    store = Store.memory()
+    head = restore_snapshot(tmp_path / "snapshot", spec, store, 6, made.block_hash)
+    assert head == source.head()
+    voters = ledger_of(spec, ChainDatabase(store)).epochs.voters
+    assert voters(8) == ledger_of(spec, source).epochs.voters(8)
