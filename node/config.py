@@ -64,6 +64,16 @@ class NodeConfig(BaseModel):
     p2p_max_inbound: int = Field(default=40, ge=0, le=1_000)
     p2p_max_outbound: int = Field(default=10, ge=0, le=1_000)
 
+    sync_trust_height: int = Field(default=0, ge=0)
+    """An empty node begins at a snapshot of this height or a later one; 0: block 1."""
+    sync_trust_hash: str = Field(default="", pattern=r"^(0x[0-9a-fA-F]{64})?$")
+    """The hash of the block at that height, from somebody you trust."""
+    sync_trust_period: int = Field(default=14 * 86_400, ge=1)
+    """For how many seconds that block can be trusted; less than the unbonding time."""
+    snapshot_interval: int = Field(default=0, ge=0)
+    """Take a snapshot at the multiples of this height, for peers; 0: never."""
+    snapshot_keep: int = Field(default=2, ge=1, le=8)
+
     rpc_host: str = "127.0.0.1"
     rpc_port: int = Field(default=8545, ge=0, le=65_535)
     rpc_cors_origins: Words = ()

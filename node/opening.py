@@ -23,6 +23,7 @@ from node.pool_journal import PoolJournal
 from node.service import Chain, Node
 from node.signer import LocalSigner, Signer
 from node.signstate import mark_never_signed
+from node.sync.restore import unfinished
 from node.validatorkey import ValidatorKey
 from node.wal import WriteAheadLog
 from runtime.backends import require_conforming_kernels, require_fast_backends
@@ -108,6 +109,11 @@ def opened_chain(
         raise DataDirectoryError(str(error)) from error
     try:
         try:
+            if unfinished(store) is not None:
+                raise DataDirectoryError(
+                    f"{directory.path}: a snapshot is being restored here; go on with "
+                    "the same command, or begin with an empty directory"
+                )
             database = open_chain(spec, store)
         except (SpecError, ChainError) as error:
             raise DataDirectoryError(str(error)) from error

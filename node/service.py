@@ -4,7 +4,8 @@ import importlib.metadata
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,6 +19,7 @@ from node.config import NodeConfig
 from node.engine import Engine, Timeouts, Validator
 from node.epochs import Epochs
 from node.gossip import Gossip
+from node.housekeeping import Housekeeper
 from node.intake import Intake, next_block
 from node.ledger import Ledger
 from node.mempool import Account, Mempool, PoolLimits
@@ -39,6 +41,7 @@ from node.rpc.logs import LogLimits
 from node.rpc.reading import ChainReader
 from node.rpc.server import application, serve_http, serve_metrics
 from node.sync.blocks import BlockSync
+from node.sync.lightsync import LightSync, light_block
 from node.vitals import Readiness, Vitals, health, readiness
 from node.wal import WriteAheadLog
 from runtime.call import StateView
@@ -152,6 +155,7 @@ class Node:
         self.sync = BlockSync(
             chain.database, ledger.epochs.sets.find, self.engine.import_certified
         )
+        self.housekeeper = Housekeeper(config, chain.database, chain.evidence_age)
         self._guard = None if validator is None else validator.guard
         if self._guard is not None:
             self._guard.wait_while(self._behind)
@@ -161,7 +165,7 @@ class Node:
             self.switch = Switch(
                 identity,
                 network,
-                _peer_settings(config),
+                peer_settings(config),
                 self.reactors(),
                 book_file=config.data_dir / "addresses.json",
             )
@@ -176,7 +180,9 @@ class Node:
         """What this node speaks about with others."""
         chain_id = self.chain.forks.chain_id
         transactions = MempoolReactor(self.mempool, chain_id, self.intake.admit)
-        return [Gossip(self.engine), transactions, self.sync]
+        light = LightSync(partial(light_block, self.chain.database))
+        snapshots = self.housekeeper.snapshots
+        return [Gossip(self.engine), transactions, self.sync, snapshots, light]
 
     def _watch(self) -> None:
         """Let the metrics look at what changes by itself."""
@@ -215,6 +221,7 @@ class Node:
                     address = await work.start(self.switch.run)
                     _log.info("listening for peers", address=str(address))
                     work.start_soon(self.sync.run)
+                work.start_soon(self.housekeeper.run, self.engine)
                 work.start_soon(self.engine.run, self.config.block_time)
                 ready(urls[0])
                 await stop.wait()
@@ -314,7 +321,8 @@ class Node:
         return self.metrics.exposition()
 
 
-def _peer_settings(config: NodeConfig) -> Settings:
+def peer_settings(config: NodeConfig) -> Settings:
+    """What the configuration says about peers."""
     return Settings(
         listen=config.p2p_listen or None,
         advertise=config.p2p_advertise,
@@ -329,15 +337,22 @@ def _peer_settings(config: NodeConfig) -> Settings:
 async def run_until_signal(node: Node, ready: Callable[[str], None]) -> None:
     """Run a node until SIGINT or SIGTERM."""
     stop = trio.Event()
+    async with stopped_by_signal(stop.set):
+        await node.run(stop, ready=ready)
+
+
+@asynccontextmanager
+async def stopped_by_signal(stop: Callable[[], None]) -> AsyncGenerator[None]:
+    """Call `stop` at the first SIGINT or SIGTERM while the context lasts."""
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            nursery.start_soon(_set_on_signal, signals, stop)
-            await node.run(stop, ready=ready)
+            nursery.start_soon(_tell_signal, signals, stop)
+            yield
             nursery.cancel_scope.cancel()
 
 
-async def _set_on_signal(signals: AsyncIterator[int], stop: trio.Event) -> None:
+async def _tell_signal(signals: AsyncIterator[int], stop: Callable[[], None]) -> None:
     async for number in signals:
         _log.info("signal received", signal=signal.Signals(number).name)
-        stop.set()
+        stop()
         return

@@ -18,7 +18,7 @@ from node.errors import ChainFileError, DataDirectoryError, LedgerError
 from node.ledger import Ledger
 from node.sync.restore import Restorer, Trust, restore
 from node.sync.snapshotfile import SnapshotFile, write_snapshot
-from node.sync.snapshots import MIN_HISTORY, Manifest
+from node.sync.snapshots import Manifest, snapshot_history
 from runtime.block import ExecutedBlock
 from runtime.errors import InvalidBlock
 
@@ -103,11 +103,6 @@ def roll_back(database: ChainDatabase) -> Header:
     return database.head()
 
 
-def snapshot_history(spec: ChainSpec) -> int:
-    """How many headers a snapshot of this chain holds."""
-    return max(MIN_HISTORY, spec.consensus.evidence_age_blocks)
-
-
 def make_snapshot(
     path: Path, spec: ChainSpec, database: ChainDatabase, height: int | None
 ) -> Manifest:
@@ -117,7 +112,9 @@ def make_snapshot(
         SyncError: this database lacks something.
     """
     chosen = database.head().number if height is None else height
-    return write_snapshot(path, database, chosen, snapshot_history(spec))
+    return write_snapshot(
+        path, database, chosen, snapshot_history(spec.consensus.evidence_age_blocks)
+    )
 
 
 def restore_snapshot(
@@ -132,7 +129,11 @@ def restore_snapshot(
     """
     genesis = build(spec)
     trust = Trust(
-        height, block_hash, genesis.block, genesis.writes, snapshot_history(spec)
+        height,
+        block_hash,
+        genesis.block,
+        genesis.writes,
+        snapshot_history(spec.consensus.evidence_age_blocks),
     )
 
     def execute(database: ChainDatabase, parent: Header, block: Block) -> ExecutedBlock:

@@ -16,6 +16,7 @@ from genesis import SpecError
 from lockstep.cli.keyring import PasswordFileOption, password
 from lockstep.cli.options import JsonOption
 from lockstep.errors import LockstepError
+from node.bootstrap import begin_at_snapshot
 from node.config import NodeConfig, load_config
 from node.datadir import DataDirectory
 from node.errors import NodeError
@@ -79,6 +80,17 @@ CorsOption = Annotated[
     list[str] | None,
     typer.Option("--rpc-cors-origins", help="A web origin that may call; repeatable."),
 ]
+TrustHeightOption = Annotated[
+    int | None,
+    typer.Option(
+        "--sync-trust-height",
+        help="An empty node begins at a snapshot of this block or a later one,",
+    ),
+]
+TrustHashOption = Annotated[
+    str | None,
+    typer.Option("--sync-trust-hash", help="which you trust to have this hash."),
+]
 LogFormatOption = Annotated[
     str | None, typer.Option("--log-format", help="console or json.")
 ]
@@ -97,6 +109,8 @@ def run(  # noqa: PLR0913 - one option each
     rpc_cors_origins: CorsOption = None,
     block_time: BlockTimeOption = None,
     password_file: PasswordFileOption = None,
+    sync_trust_height: TrustHeightOption = None,
+    sync_trust_hash: TrustHashOption = None,
     log_format: LogFormatOption = None,
     log_level: LogLevelOption = None,
     as_json: JsonOption = False,
@@ -109,6 +123,8 @@ def run(  # noqa: PLR0913 - one option each
         "rpc_cors_origins": tuple(rpc_cors_origins) if rpc_cors_origins else None,
         "block_time": block_time,
         "password_file": None if password_file is None else str(password_file),
+        "sync_trust_height": sync_trust_height,
+        "sync_trust_hash": sync_trust_hash,
         "log_format": log_format,
         "log_level": log_level,
     }
@@ -128,5 +144,7 @@ def serve(
     settings: NodeConfig, directory: DataDirectory, ready: Callable[[str], None]
 ) -> None:
     """Run a node until a signal; `ready` is told its URL."""
+    if not begin_at_snapshot(settings, directory):
+        return
     with opened_node(settings, directory, ask=password(None)) as node:
         trio.run(functools.partial(run_until_signal, node, ready))

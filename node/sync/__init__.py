@@ -9,6 +9,7 @@
 - `restore`: a snapshot checked record by record, into an empty database.
 - `snapshotfile`, `snapshotmessages`, `snapshotsync`: files of snapshots, and the
   reactor that serves and fetches them.
+- `lightmessages`, `lightsync`: light blocks, and headers verified with them.
 
     sync = BlockSync(database, sets.find, import_block)
     switch = Switch(key, network, settings, [sync, ...])
@@ -17,9 +18,7 @@
 
     write_snapshot(path, database, height, history)
     served = SnapshotSync([SnapshotFile(stream)])          # as another reactor
-    header = await SnapshotSync().fetch(
-        lambda manifest: Restorer(store, manifest, Trust(...), execute)
-    )
+    header = await SnapshotSync().fetch(begin)    # makes a Restorer of a manifest
 
 The wire formats are docs/spec/sync.md.
 """

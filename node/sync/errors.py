@@ -21,3 +21,7 @@ class ForkError(SyncError):
 
 class BadSnapshotError(SyncError):
     """A snapshot is not of the trusted block, or is malformed or cut off."""
+
+
+class FalseSnapshotError(BadSnapshotError):
+    """A snapshot says it is of a block that is another one; who offers it lies."""

@@ -4,13 +4,15 @@ The trusted hash says what every record must be, so records are checked one by o
 they come and nothing is kept that was not asked for. Chunks are taken in order; each is
 written in one batch together with how far the restoration is, so that a process that
 was killed goes on after the last one (within the headers it begins again; they are
-few). Nodes, codes and sets lie under their final keys but nothing leads to them: the
-database stays empty for everybody else until `finish` has executed the trusted block,
-and writes genesis, headers, that block and the head in one batch.
+few). Another snapshot than the one that was begun starts from nothing. Nodes, codes
+and sets lie under their final keys but nothing leads to them: the database stays empty
+for everybody else until `finish` has executed the trusted block, and writes genesis,
+headers, that block and the head in one batch.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from typing_extensions import override
 
@@ -46,6 +48,7 @@ from runtime.errors import RuntimeFailure
 
 _TAIL_KEY = b"y"
 _PROGRESS_KEY = b"z"
+_CLEARED_AT_ONCE = 4_096
 
 Execute = Callable[[ChainDatabase, Header, Block], ExecutedBlock]
 _Record = tuple[int, bytes]
@@ -99,6 +102,14 @@ class _Tail:
             CommitCertificate.decode(rlp.as_bytes(certificate)),
             rlp.as_uint(steps, 64),
         )
+
+
+def unfinished(store: Store) -> Manifest | None:
+    """The snapshot whose restoration was begun here and not brought to its end."""
+    data = store.get(_PROGRESS_KEY)
+    if data is None:
+        return None
+    return Manifest.decode(rlp.as_bytes(rlp.decode_list(data, length=3)[0]))
 
 
 class Restorer:
@@ -212,10 +223,11 @@ class Restorer:
     def _resume(self) -> None:
         data, tail = self._store.get(_PROGRESS_KEY), self._store.get(_TAIL_KEY)
         if data is None or tail is None:
+            self._clear()
             return
         manifest, position, stack = rlp.decode_list(data, length=3)
         if rlp.as_bytes(manifest) != self.manifest.encode():
-            self._forget_codes()
+            self._clear()
             return
         pairs = (rlp.as_list(each, 2) for each in rlp.as_list(stack))
         self._walk = StateWalk(
@@ -225,10 +237,12 @@ class Restorer:
         self._tail = _Tail.decode(tail)
         self.next = rlp.as_uint(position, 64)
 
-    def _forget_codes(self) -> None:
-        """Another snapshot was begun here: its codes are not the ones that came."""
-        codes = [key for key, _ in self._store.scan(code_key(b""))]
-        self._store.write({}, [*codes, _PROGRESS_KEY, _TAIL_KEY])
+    def _clear(self) -> None:
+        """Remove what another restoration left, its progress first."""
+        self._store.write({}, [_PROGRESS_KEY, _TAIL_KEY])
+        rows = (key for key, _ in self._store.scan(b""))
+        while batch := tuple(islice(rows, _CLEARED_AT_ONCE)):
+            self._store.write({}, batch, sync=False)
 
     # -- the end ----------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ chunks are held against the hashes and the manifest's root when they are read.
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,7 +35,11 @@ _HEAD = MAGIC + VERSION.to_bytes(2)
 
 
 def write_snapshot(
-    path: Path, database: ChainDatabase, height: int, history: int
+    path: Path,
+    database: ChainDatabase,
+    height: int,
+    history: int,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Manifest:
     """Make a snapshot of a height; the file appears when it is complete.
 
@@ -44,6 +48,7 @@ def write_snapshot(
         database: A full node's.
         height: From 1 to the head.
         history: See `node.sync.snapshots.records`.
+        progress: Told how many chunks are written; what it raises ends the work.
 
     Raises:
         SyncError: the database lacks something.
@@ -55,6 +60,7 @@ def write_snapshot(
         for chunk in chunks(records(database, height, history)):
             digests.append(sha256(chunk))
             stream.write(len(chunk).to_bytes(4) + chunk)
+            progress(len(digests))
         block_hash = database.hash_at(height) or b""
         root = Tree(digests).root
         manifest = Manifest(height, block_hash, history, len(digests), root)
@@ -116,14 +122,21 @@ class SnapshotFile:
         if (count, self._tree.root) != (self.manifest.chunks, self.manifest.root):
             raise BadSnapshotError("the manifest is not of these chunks")
 
+    def close(self) -> None:
+        """Release the file; chunks are no longer read."""
+        with self._lock:
+            self._stream.close()
+
     def chunk(self, index: int) -> bytes:
         """A chunk by number.
 
         Raises:
-            BadSnapshotError: its bytes have changed.
+            BadSnapshotError: its bytes have changed, or the file is closed.
         """
         place, size = self._places[index]
         with self._lock:  # several peers are served by several threads
+            if self._stream.closed:
+                raise BadSnapshotError("the snapshot is no longer kept")
             self._stream.seek(place)
             found = self._read(size, f"chunk {index}")
         if sha256(found) != self._hashes[index]:

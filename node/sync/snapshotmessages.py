@@ -5,7 +5,8 @@
     3  chunk    [root, index, chunk, [hash, ...]]
     4  absent   [root, index]
 
-Offers are sent once, when two nodes meet. Fetches of one peer are answered in order.
+Offers are sent when two nodes meet and when they changed. Fetches of one peer are
+answered in order.
 """
 
 from dataclasses import dataclass

@@ -165,6 +165,11 @@ def _records(database: ChainDatabase, height: int, history: int) -> Iterator[byt
         yield _record(CODES if kind == CODE else NODE, data)
 
 
+def snapshot_history(evidence_age: int) -> int:
+    """How many headers a snapshot of a chain holds."""
+    return max(MIN_HISTORY, evidence_age)
+
+
 def lowest(height: int, history: int) -> int:
     """The lowest header of a snapshot; genesis belongs to the specification."""
     return max(1, height - history)

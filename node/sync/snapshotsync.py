@@ -1,5 +1,8 @@
 """Snapshot sync: a reactor that serves snapshots, and fetches one from several peers.
 
+The newest snapshot that can be verified is taken, of several of one height the one that
+most peers offer.
+
 A chunk is believed when its proof leads to the manifest's root, so each comes from
 whichever peer has room; it is *used* in order, by the restorer, which believes the
 trusted hash alone. A manifest whose chunks turn out to be false was a lie of everybody
@@ -7,7 +10,7 @@ who offered it: they are banned, and another manifest is tried.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -16,7 +19,7 @@ import trio
 from chain.header import Header
 from node.p2p.errors import P2PError, PeerFaultError, PeerStalledError
 from node.p2p.interface import Channel, Peer
-from node.sync.errors import BadSnapshotError
+from node.sync.errors import BadSnapshotError, FalseSnapshotError
 from node.sync.merkle import leads_to
 from node.sync.restore import Restorer
 from node.sync.snapshotfile import SnapshotFile
@@ -35,7 +38,7 @@ from node.sync.snapshots import Manifest
 _log = structlog.get_logger("node.sync.snapshots")
 
 Inbox = trio.MemoryReceiveChannel[tuple[int, bytes]]
-Begin = Callable[[Manifest], Restorer]
+Begin = Callable[[Manifest], Awaitable[Restorer | None]]
 
 SNAPSHOTS = Channel(
     id=0x41,
@@ -56,13 +59,16 @@ class FetchLimits:
     Attributes:
         ahead: Chunks that may be under way or wait for their turn.
         each: Fetches under way with one peer.
-        patience: Longest wait for one chunk, after which its peer is dropped.
+        patience: Longest wait for one chunk, after which its peer is dropped; and for
+            somebody to offer a snapshot again that nobody offers any more.
+        rest: Before a snapshot is tried again that could not be verified.
         tick: Between two looks for what is late.
     """
 
     ahead: int = 32
     each: int = 4
     patience: float = 15.0
+    rest: float = 2.0
     tick: float = 0.5
 
 
@@ -94,19 +100,29 @@ class SnapshotSync:
             served: Open snapshot files; the first eight are offered.
             limits: Of fetching.
         """
-        files = list(served)[:MAX_OFFERS]
-        self._served = {each.manifest.root: each for each in files}
+        self._served: dict[bytes, SnapshotFile] = {}
+        self._served_changed = trio.Event()
+        self.serve(served)
         self._limits = limits or FetchLimits()
         self._suppliers: dict[bytes, _Supplier] = {}
         self._chunks: dict[int, bytes] = {}
         self._restorer: Restorer | None = None
+        self._offered = 0.0  # when somebody last offered what is being restored
         self._false: set[Manifest] = set()
+        self._retry: dict[Manifest, float] = {}
         self._changed = trio.Event()
 
     @property
     def channels(self) -> Sequence[Channel]:
         """One channel."""
         return (SNAPSHOTS,)
+
+    def serve(self, files: Iterable[SnapshotFile]) -> None:
+        """Offer these from now on, and no others."""
+        chosen = list(files)[:MAX_OFFERS]
+        self._served = {each.manifest.root: each for each in chosen}
+        self._served_changed.set()
+        self._served_changed = trio.Event()
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -120,19 +136,26 @@ class SnapshotSync:
 
     # -- fetching ---------------------------------------------------------------------
 
-    async def fetch(self, begin: Begin) -> Header:
+    async def fetch(self, begin: Begin, *, first: Manifest | None = None) -> Header:
         """Restore from peers; returns the header of the trusted block when it is done.
 
         Args:
             begin: Makes the restorer of a manifest; raises `BadSnapshotError` for
-                one that is of another block, which is then passed over.
+                one that is of no use here, which is then passed over, and
+                `FalseSnapshotError` for a lie; None when it cannot tell yet.
+            first: Go on with this one rather than with a newer one.
 
         Raises:
             SyncError: the database is not empty.
         """
         while True:
             changed = self._changed
-            restorer = self._restorer or await self._choose(begin)
+            restorer = self._restorer or await self._choose(begin, first)
+            if restorer is not None and self._is_lost(restorer):
+                _log.info("nobody offers the snapshot any more; looking for another")
+                self._false.add(restorer.manifest)
+                self._restorer = None
+                continue
             if restorer is not None:
                 self._expire()
                 self._ask(restorer)
@@ -147,25 +170,51 @@ class SnapshotSync:
             with trio.move_on_after(self._limits.tick):
                 await changed.wait()
 
-    async def _choose(self, begin: Begin) -> Restorer | None:
-        """The restorer of the manifest that most peers offer."""
+    async def _choose(self, begin: Begin, first: Manifest | None) -> Restorer | None:
+        """The restorer of the newest manifest, of those that most peers offer."""
+        now = trio.current_time()
         offers = Counter(
             manifest
             for supplier in self._suppliers.values()
             for manifest in (supplier.manifests or {}).values()
-            if manifest not in self._false
+            if manifest not in self._false and self._retry.get(manifest, now) <= now
         )
-        for manifest, _ in offers.most_common():
+        for manifest, _ in sorted(
+            offers.items(),
+            key=lambda offer: (offer[0] != first, -offer[0].height, -offer[1]),
+        ):
             try:
-                restorer = await trio.to_thread.run_sync(begin, manifest)
+                restorer = await begin(manifest)
+            except FalseSnapshotError as error:
+                self._condemn(manifest, str(error))
+                continue
             except BadSnapshotError as error:
                 # Of another block: true perhaps, and no use to us.
                 self._false.add(manifest)
                 _log.info("snapshot passed over", reason=str(error))
                 continue
+            if restorer is None:
+                self._retry[manifest] = now + self._limits.rest
+                continue
             self._restorer, self._chunks = restorer, {}
+            self._offered = trio.current_time()
+            _log.info(
+                "restoring a snapshot",
+                height=manifest.height,
+                hash="0x" + manifest.block_hash.hex(),
+                chunks=manifest.chunks,
+                done=restorer.next,
+            )
             return restorer
         return None
+
+    def _is_lost(self, restorer: Restorer) -> bool:
+        """Whether nobody has offered for long what is being restored."""
+        manifest, now = restorer.manifest, trio.current_time()
+        for supplier in self._suppliers.values():
+            if (supplier.manifests or {}).get(manifest.root) == manifest:
+                self._offered = now
+        return now - self._offered > self._limits.patience
 
     def _ask(self, restorer: Restorer) -> None:
         manifest, limits = restorer.manifest, self._limits
@@ -227,6 +276,7 @@ class SnapshotSync:
         try:
             with supplier.scope:
                 async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._offer, peer)
                     nursery.start_soon(self._serve, peer, receiver)
                     await self._hear(supplier, inbox, sender)
                     nursery.cancel_scope.cancel()
@@ -249,8 +299,6 @@ class SnapshotSync:
             message = decode(payload)
             match message:
                 case Offers():
-                    if supplier.manifests is not None:
-                        raise PeerFaultError("snapshots are offered once")
                     supplier.manifests = {each.root: each for each in message.manifests}
                 case Fetch():
                     try:
@@ -288,15 +336,24 @@ class SnapshotSync:
     async def _serve(
         self, peer: Peer, fetches: trio.MemoryReceiveChannel[Fetch]
     ) -> None:
-        manifests = tuple(each.manifest for each in self._served.values())
-        await peer.send(SNAPSHOTS.id, encode(Offers(manifests)))
         async for fetch in fetches:
+            answer = encode(Absent(fetch.root, fetch.index))
             file = self._served.get(fetch.root)
-            if file is None or fetch.index >= file.manifest.chunks:
-                answer = encode(Absent(fetch.root, fetch.index))
-            else:
-                answer = await trio.to_thread.run_sync(_chunk, file, fetch.index)
+            if file is not None and fetch.index < file.manifest.chunks:
+                try:
+                    answer = await trio.to_thread.run_sync(_chunk, file, fetch.index)
+                except BadSnapshotError as error:
+                    _log.warning("a snapshot cannot be read", reason=str(error))
+                    self._served.pop(fetch.root, None)
             await peer.send(SNAPSHOTS.id, answer)
+
+    async def _offer(self, peer: Peer) -> None:
+        """Say what is served here, and again when that changed."""
+        while True:
+            changed = self._served_changed
+            manifests = tuple(each.manifest for each in self._served.values())
+            await peer.send(SNAPSHOTS.id, encode(Offers(manifests)))
+            await changed.wait()
 
 
 def _chunk(file: SnapshotFile, index: int) -> bytes:

@@ -16,6 +16,7 @@ from consensus.votes import Subject, VoteKind, sign_vote
 from node.p2p.interface import Peer
 from node.sync.assembly import EncodedBlock
 from node.sync.blocks import BLOCKS, BlockSync, Inbox, Pace
+from node.sync.lightsync import LIGHT
 from node.sync.messages import Message, decode as decode_message, encode
 from node.sync.scheduler import Limits
 from node.sync.sets import ValidatorSets
@@ -174,7 +175,7 @@ class Wire:
         self._out = out
 
     async def send(self, channel: int, payload: bytes) -> None:
-        limits = {each.id: each.max_bytes for each in (BLOCKS, SNAPSHOTS)}
+        limits = {each.id: each.max_bytes for each in (BLOCKS, SNAPSHOTS, LIGHT)}
         assert 0 < len(payload) <= limits[channel]
         await self._out.send((channel, payload))
 

@@ -1,0 +1,191 @@
+"""An empty node begins at a snapshot that its peers have (`node.sync.snapshotsync`).
+
+Before anything else runs: a switch with two reactors fetches the newest snapshot whose
+block follows from the height and hash that the operator trusts, by light blocks, and
+restores it. Until the last step the database is empty to every reader, so whatever
+interrupts this, the next start goes on with it, and no half of a state is ever used.
+"""
+
+import secrets
+import time
+
+import structlog
+import trio
+
+from chain.block import Block
+from chain.database import ChainDatabase
+from chain.errors import ChainError
+from chain.header import Header
+from chain.store import Store
+from consensus.light import Policy
+from genesis import ChainSpec, Genesis, SpecError, build
+from node.config import NodeConfig
+from node.datadir import DataDirectory
+from node.errors import ConfigError, DataDirectoryError
+from node.p2p.identity import NodeKey, load_node_key
+from node.p2p.settings import Network
+from node.p2p.switch import Switch
+from node.service import peer_settings, stopped_by_signal
+from node.sync.errors import BadSnapshotError, FalseSnapshotError
+from node.sync.lightsync import LightSync
+from node.sync.restore import Restorer, Trust, unfinished
+from node.sync.snapshots import Manifest, snapshot_history
+from node.sync.snapshotsync import SnapshotSync
+from node.upkeep import ledger_of
+from runtime.block import ExecutedBlock
+
+_log = structlog.get_logger("node.bootstrap")
+_TOLD_SECONDS = 5.0
+
+
+def begin_at_snapshot(config: NodeConfig, directory: DataDirectory) -> bool:
+    """Restore a snapshot from peers if the configuration says so and nothing is here.
+
+    Returns False when a signal came before the end.
+
+    Raises:
+        ConfigError: what is trusted is not said whole, or there are no peers to ask.
+        DataDirectoryError: not initialised, or unreadable.
+        SyncError: the trusted block is too old.
+    """
+    if bool(config.sync_trust_height) != bool(config.sync_trust_hash):
+        raise ConfigError("sync_trust_height and sync_trust_hash belong together")
+    content = directory.specification()
+    if not config.sync_trust_height or content is None:
+        return True
+    try:
+        spec = ChainSpec.parse(content, str(directory.path / "chain.json"))
+        store = Store.open(directory.database)
+    except (SpecError, ChainError) as error:
+        raise DataDirectoryError(str(error)) from error
+    try:
+        if not ChainDatabase(store).is_empty():
+            return True
+        if not (config.p2p_persistent_peers or config.p2p_bootstrap):
+            raise ConfigError(
+                "a snapshot comes from peers: set p2p_persistent_peers or p2p_bootstrap"
+            )
+        identity = load_node_key(directory.path, secrets.token_bytes)
+        return trio.run(_until_signal, Bootstrap(config, spec, store), identity)
+    finally:
+        store.close()
+
+
+async def _until_signal(bootstrap: "Bootstrap", identity: NodeKey) -> bool:
+    with trio.CancelScope() as scope:
+        async with stopped_by_signal(scope.cancel):
+            await bootstrap.run(identity)
+    return not scope.cancelled_caught
+
+
+class Bootstrap:
+    """The snapshot sync of one empty database."""
+
+    def __init__(self, config: NodeConfig, spec: ChainSpec, store: Store) -> None:
+        """Wire it.
+
+        Args:
+            config: Says what is trusted, and who the peers are.
+            spec: Of the chain.
+            store: Empty, or with a restoration under way.
+        """
+        self._config = config
+        self._spec = spec
+        self._store = store
+        self._genesis: Genesis = build(spec)
+        self._trusted = (
+            config.sync_trust_height,
+            bytes.fromhex(config.sync_trust_hash[2:]),
+        )
+        self._light = LightSync(lambda _: None)
+        self._snapshots = SnapshotSync()
+
+    async def run(self, identity: NodeKey) -> Header:
+        """Restore; returns the header of the block where the database begins.
+
+        Raises:
+            SyncError: the trusted block is too old.
+        """
+        genesis_hash = self._genesis.block.hash
+        switch = Switch(
+            identity,
+            Network(self._spec.chain_id, genesis_hash),
+            peer_settings(self._config),
+            [self._snapshots, self._light],
+            book_file=self._config.data_dir / "addresses.json",
+        )
+        first = unfinished(self._store)
+        _log.info(
+            "beginning at a snapshot",
+            trusted_height=self._trusted[0],
+            goes_on=first is not None,
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(switch.run)
+            nursery.start_soon(self._tell)
+            header = await self._snapshots.fetch(self._restorer, first=first)
+            nursery.cancel_scope.cancel()
+        _log.info(
+            "snapshot restored", height=header.number, hash="0x" + header.hash.hex()
+        )
+        return header
+
+    async def _tell(self) -> None:
+        """Log how far it is, as long as it moves; and that it waits."""
+        told: tuple[int, int] | None = None
+        while True:
+            await trio.sleep(_TOLD_SECONDS)
+            done, count = progress = self._snapshots.progress
+            if not count:
+                _log.info("waiting for peers with a usable snapshot")
+            elif progress != told:
+                _log.info("restoring", chunks=done, of=count)
+            told = progress
+
+    async def _restorer(self, manifest: Manifest) -> Restorer | None:
+        """The restorer of an offered snapshot; None when nobody can vouch for it yet.
+
+        Raises:
+            BadSnapshotError: it is older than the trusted block, or cut otherwise.
+            FalseSnapshotError: its block is not of this chain.
+        """
+        height, trusted_hash = self._trusted
+        if manifest.height < height:
+            raise BadSnapshotError(
+                f"block {manifest.height} is before the trusted block {height}"
+            )
+        block_hash: bytes | None = trusted_hash
+        if manifest.height > height:
+            block_hash = await self._verified(manifest.height)
+        if block_hash is None:
+            return None
+        if block_hash != manifest.block_hash:
+            raise FalseSnapshotError(
+                f"block {manifest.height} is 0x{block_hash.hex()}, "
+                f"not 0x{manifest.block_hash.hex()}"
+            )
+        trust = Trust(
+            manifest.height,
+            block_hash,
+            self._genesis.block,
+            self._genesis.writes,
+            snapshot_history(self._spec.consensus.evidence_age_blocks),
+        )
+        return await trio.to_thread.run_sync(
+            Restorer, self._store, manifest, trust, self._execute
+        )
+
+    async def _verified(self, height: int) -> bytes | None:
+        header = await self._light.verify(
+            self._genesis.block.hash,
+            self._trusted,
+            height,
+            Policy(self._config.sync_trust_period),
+            time.time,
+        )
+        return None if header is None else header.hash
+
+    def _execute(
+        self, database: ChainDatabase, parent: Header, block: Block
+    ) -> ExecutedBlock:
+        return ledger_of(self._spec, database).check(parent, block)

@@ -1,0 +1,317 @@
+"""A fifth node begins at a snapshot of four others: real processes, real sockets."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+import trio
+from typing_extensions import override
+
+from chain.database import ChainDatabase
+from chain.header import Header
+from chain.store import Store
+from genesis import ChainSpec
+from lockstep.localnet import Localnet, Process, eventually
+from node.bootstrap import Bootstrap, begin_at_snapshot
+from node.config import load_config
+from node.datadir import DataDirectory
+from node.errors import ConfigError, DataDirectoryError
+from node.opening import initialise, opened_chain
+from node.p2p.identity import NodeKey
+from node.p2p.interface import Reactor
+from node.p2p.settings import Network, Settings
+from node.p2p.switch import Switch
+from node.sync.errors import BadSnapshotError
+from node.sync.lightsync import LightSync, light_block
+from node.sync.restore import unfinished
+from node.sync.snapshotfile import SnapshotFile
+from node.sync.snapshots import records
+from node.sync.snapshotsync import SnapshotSync
+from node.upkeep import make_snapshot
+from tests.node.process import CommandLine
+from tests.node.sync.chains import until
+from tests.node.sync.test_snapshots import HEIGHT, HISTORY, chain, restorer, small
+from tests.node.test_testnet import ask, height, is_at, pay, reach
+from tests.node.test_upkeep import database_of, grown
+
+SECONDS = 120.0
+TRUSTED = 2
+INTERVAL = 4
+START_SECONDS = 60.0
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> CommandLine:
+    return CommandLine(monkeypatch, capsys)
+
+
+@pytest.fixture
+def net(tmp_path: Path, run: CommandLine) -> Iterator[Localnet]:
+    del run  # it clears the environment first
+    patch = pytest.MonkeyPatch()
+    patch.setenv("LOCKSTEP_SNAPSHOT_INTERVAL", str(INTERVAL))
+    with Localnet(tmp_path / "net", block_time=0.3, validators=4) as running:
+        patch.undo()
+        yield running
+
+
+def follower(net: Localnet, home: Path, trusted_hash: str) -> Process:
+    """Write a fifth node's configuration, and start it."""
+    peers: list[str] = []
+    for each in net.databases:
+        lines = (each / "config.toml").read_text().splitlines()
+        (found,) = [line for line in lines if line.startswith("p2p_persistent_peers")]
+        peers += json.loads(found.partition(" = ")[2])
+    config = home.with_suffix(".toml")
+    config.write_text(
+        f"data_dir = {json.dumps(str(home))}\nrpc_port = 0\n"
+        f"p2p_persistent_peers = {json.dumps(sorted(set(peers)))}\n"
+    )
+    arguments = ["node", "--json", "--config", str(config)]
+    arguments += ["--sync-trust-height", str(TRUSTED)]
+    arguments += ["--sync-trust-hash", trusted_hash]
+    return Process("follower", arguments, home.with_suffix(".log"))
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_a_fifth_node_joins_by_snapshot_and_has_the_same_state(
+    net: Localnet, run: CommandLine, tmp_path: Path
+) -> None:
+    reach(net, 2)
+    pay(net.url, 0)
+    reach(net, 2 * INTERVAL + 1)
+    home = tmp_path / "fifth"
+    specification = str(net.database / "chain.json")
+    run("init", "--data-dir", str(home), "--chain", specification)
+    trusted = ask(net.url, "eth_getBlockByNumber", hex(TRUSTED), *[False])["hash"]
+    fifth = follower(net, home, trusted)
+    url = str(fifth.wait_for("ready", START_SECONDS)["rpc"])
+    begun = height(url)
+    assert begun >= INTERVAL
+    eventually(
+        partial(is_at, url, begun + 3), SECONDS, "the fifth node goes on with blocks"
+    )
+    number = hex(height(url))
+    here, there = (
+        ask(each, "eth_getBlockByNumber", number, *[False]) for each in (url, net.url)
+    )
+    assert here == there
+    payee = "0x" + "22" * 20
+    balances = {ask(each, "eth_getBalance", payee, number) for each in (url, net.url)}
+    assert balances == {"0x1"}
+    assert fifth.stop() == 0
+    with (
+        DataDirectory.existing(home) as directory,
+        opened_chain(directory) as (_, database),
+    ):
+        assert database.base() >= INTERVAL
+        assert database.base() % INTERVAL == 0
+
+
+SPEC = ChainSpec.load("devnet")
+Rows = dict[bytes, bytes]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> ChainDatabase:
+    """Five blocks of devnet."""
+    return database_of(grown(tmp_path_factory.mktemp("source"), SPEC, 5))
+
+
+def serving(source: ChainDatabase, files: Iterable[SnapshotFile]) -> list[Reactor]:
+    return [SnapshotSync(files), LightSync(partial(light_block, source))]
+
+
+def snapshot(source: ChainDatabase, path: Path, height: int) -> SnapshotFile:
+    make_snapshot(path, SPEC, source, height)
+    return SnapshotFile(BytesIO(path.read_bytes()))
+
+
+def restored(
+    source: ChainDatabase,
+    store: Store,
+    home: Path,
+    servers: Iterable[list[Reactor]],
+    enough: Callable[[], bool] = lambda: False,
+) -> Header | None:
+    """Begin at a snapshot of these servers; None when stopped by `enough`."""
+
+    async def main() -> Header | None:
+        header: Header | None = None
+        async with trio.open_nursery() as nursery:
+            peers: list[str] = []
+            for number, reactors in enumerate(servers):
+                switch = Switch(
+                    NodeKey(bytes(31) + bytes((number + 1,))),
+                    Network(SPEC.chain_id, source.genesis_hash()),
+                    Settings(listen="127.0.0.1:0", accepts_per_second=100),
+                    reactors,
+                )
+                peers.append(str(await nursery.start(switch.run)))
+            flags = {
+                "data_dir": home,
+                "p2p_persistent_peers": tuple(peers),
+                "sync_trust_height": 1,
+                "sync_trust_hash": "0x" + (source.hash_at(1) or b"").hex(),
+                "sync_trust_period": 1 << 40,
+            }
+            config = load_config(flags, environment={})
+
+            async def until_enough() -> None:
+                await until(enough)
+                scope.cancel()
+
+            nursery.start_soon(until_enough)
+            with trio.move_on_after(60) as scope:
+                begun = Bootstrap(config, SPEC, store)
+                header = await begun.run(NodeKey(bytes(31) + b"\xff"))
+            nursery.cancel_scope.cancel()
+        return header
+
+    return trio.run(main)
+
+
+@pytest.mark.network
+def test_the_newest_true_snapshot_is_taken(
+    source: ChainDatabase, tmp_path: Path
+) -> None:
+    old, new = (snapshot(source, tmp_path / str(n), n) for n in (3, 4))
+    false = snapshot(source, tmp_path / "false", 5)
+    false.manifest = replace(false.manifest, block_hash=b"\1" * 32)
+    servers = [serving(source, each) for each in ([old], [new, old], [false])]
+    store = Store.memory()
+    header = restored(source, store, tmp_path, servers)
+    assert header == source.header_at(4)
+    assert ChainDatabase(store).head() == header
+    banned = json.loads((tmp_path / "addresses.json").read_text())["bans"]
+    assert len(banned) == 1
+
+
+@pytest.mark.network
+def test_a_snapshot_from_before_the_trusted_block_is_passed_over(
+    source: ChainDatabase, tmp_path: Path
+) -> None:
+    early = snapshot(source, tmp_path / "early", 1)
+    early.manifest = replace(early.manifest, height=1)
+    fine = snapshot(source, tmp_path / "fine", 2)
+    header = restored(
+        source, Store.memory(), tmp_path, [serving(source, [early, fine])]
+    )
+    assert header == source.header_at(2)
+
+
+@pytest.fixture
+def many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snapshots of many chunks."""
+    monkeypatch.setattr("node.sync.snapshots.CHUNK_BYTES", 4_096)
+
+
+class Half(SnapshotFile):
+    """Has lost all chunks but the first ones."""
+
+    @override
+    def chunk(self, index: int) -> bytes:
+        if index >= 6:
+            raise BadSnapshotError("lost")
+        return super().chunk(index)
+
+
+@pytest.mark.usefixtures("many")
+@pytest.mark.network
+def test_what_was_interrupted_goes_on(source: ChainDatabase, tmp_path: Path) -> None:
+    whole = snapshot(source, tmp_path / "snapshot", 4)
+    assert whole.manifest.chunks > 6
+    half = Half(BytesIO((tmp_path / "snapshot").read_bytes()))
+    store = Store.memory()
+    restored(
+        source,
+        store,
+        tmp_path,
+        [serving(source, [half])],
+        lambda: unfinished(store) == whole.manifest,
+    )
+    assert ChainDatabase(store).is_empty()
+    newer = snapshot(source, tmp_path / "newer", 5)
+    both = [serving(source, [newer, whole])]
+    assert restored(source, store, tmp_path, both) == source.header_at(4)
+    assert unfinished(store) is None
+
+
+@pytest.mark.usefixtures("many")
+@pytest.mark.network
+def test_what_nobody_has_any_more_is_begun_anew(
+    source: ChainDatabase, tmp_path: Path
+) -> None:
+    whole = snapshot(source, tmp_path / "snapshot", 4)
+    half = Half(BytesIO((tmp_path / "snapshot").read_bytes()))
+    store, clean = Store.memory(), Store.memory()
+    begun = [serving(source, [half])]
+    restored(source, store, tmp_path, begun, lambda: unfinished(store) is not None)
+    assert whole.manifest == unfinished(store)
+    for each in (store, clean):
+        newer = snapshot(source, tmp_path / "newer", 5)
+        header = restored(source, each, tmp_path, [serving(source, [newer])])
+        assert header == source.header_at(5)
+    assert dict(store.scan(b"")) == dict(clean.scan(b""))
+
+
+def ready(tmp_path: Path, **settings: object) -> bool:
+    flags = {"data_dir": tmp_path, **settings}
+    with DataDirectory(tmp_path) as directory:
+        initialise(directory, SPEC, None)
+        return begin_at_snapshot(load_config(flags, environment={}), directory)
+
+
+HASH = "0x" + "11" * 32
+
+
+def test_without_trust_a_node_begins_at_genesis(tmp_path: Path) -> None:
+    assert ready(tmp_path)
+    assert not (tmp_path / "database").exists()
+
+
+def test_half_of_the_trust_is_refused(tmp_path: Path) -> None:
+    for settings in ({"sync_trust_height": 5}, {"sync_trust_hash": HASH}):
+        with pytest.raises(ConfigError, match="belong together"):
+            ready(tmp_path, **settings)
+    with pytest.raises(ConfigError, match="sync_trust_hash"):
+        ready(tmp_path, sync_trust_height=5, sync_trust_hash="0x11")
+
+
+def test_without_peers_there_is_nobody_to_ask(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="comes from peers"):
+        ready(tmp_path, sync_trust_height=5, sync_trust_hash=HASH)
+
+
+def test_a_node_that_has_a_chain_goes_on_with_it(tmp_path: Path) -> None:
+    assert ready(tmp_path)
+    with (
+        DataDirectory(tmp_path) as directory,
+        opened_chain(directory) as (_, database),
+    ):
+        assert database.head().number == 0
+    assert ready(tmp_path, sync_trust_height=5, sync_trust_hash=HASH)
+
+
+def test_a_restoration_under_way_is_no_chain(tmp_path: Path) -> None:
+    assert ready(tmp_path)
+    with DataDirectory(tmp_path) as directory:
+        store = Store.open(directory.database)
+        content = small(list(records(chain().database, HEIGHT, HISTORY)))
+        begun = restorer(store, content)
+        while unfinished(store) is None:
+            begun.take(content[begun.next])
+        assert ChainDatabase(store).is_empty()
+        store.close()
+        with (
+            pytest.raises(DataDirectoryError, match="is being restored here"),
+            opened_chain(directory),
+        ):
+            pass
