@@ -50,6 +50,8 @@ class NodeConfig(BaseModel):
 
     password_file: str = ""
     """A file whose first line is the password of the validator's encrypted key."""
+    signer: str = ""
+    """Another process that signs: unix:PATH or tcp:ID@HOST:PORT; empty: this one."""
     doppelganger_heights: int = Field(default=3, ge=0, le=10_000)
     """For how many heights a validator listens when its last-sign-state may be old."""
 

@@ -72,7 +72,7 @@ from consensus.votes import Vote, VoteKind, verify_vote
 from node.accusations import EvidencePool
 from node.consensus_metrics import Committed
 from node.doppelganger import Guard
-from node.errors import LedgerError, NotSignedError, SafetyError
+from node.errors import DoubleSignError, LedgerError, NotSignedError, SafetyError
 from node.height import Height, vote_key
 from node.ledger import Dropped, Ledger
 from node.logbook import Begun, Received, Whole, decode_entry, encode_entry
@@ -86,6 +86,7 @@ from runtime.fees import next_base_fee
 
 _log = structlog.get_logger("node.engine")
 ROUNDS_OF_PROPOSALS_AHEAD = 2
+AGAIN_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,12 @@ class Certified:
     done: trio.Event
 
 
-_Item = Begun | TimedOut | Received | Whole | Certified
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Time to ask once more for what could not be signed."""
+
+
+_Item = Begun | TimedOut | Received | Whole | Certified | Again
 
 
 class Engine:
@@ -412,6 +418,13 @@ class Engine:
             await self._import(item)
             return
         height = self._height()
+        if isinstance(item, Again):
+            await self._perform(
+                each
+                for each in resume(height.state)
+                if isinstance(each, Build | Propose | Sign)
+            )
+            return
         early = not isinstance(item, Begun) and not (
             isinstance(item, Received) and isinstance(item.message, Ballot)
         )
@@ -480,8 +493,8 @@ class Engine:
                 return self._heard(height, item.message)
             case TimedOut():
                 return (item,)
-            case Certified():
-                raise TypeError("a certified block is no input of the machine")
+            case Certified() | Again():
+                raise TypeError(f"{item!r} is no input of the machine")
 
     def _heard(
         self, height: Height, message: Proposal | Ballot | Quorum
@@ -572,13 +585,15 @@ class Engine:
         self._timers = [
             timer
             for timer in self._timers
-            if isinstance(timer[1], TimedOut) and timer[1].round >= height.state.round
+            if isinstance(timer[1], Again)
+            or (isinstance(timer[1], TimedOut) and timer[1].round >= height.state.round)
         ]
         self._timers.append((trio.current_time() + wait, ring))
 
     async def _build(self, height: Height, round_: int) -> None:
         validator = self._need_validator()
         if not validator.guard.may_sign(height.number):
+            self._ask_again()
             return
         signer = validator.signer
         try:
@@ -594,7 +609,7 @@ class Engine:
                 reveal = await trio.to_thread.run_sync(signer.reveal, height.number)
                 executed = await self._built(height, signer.address, reveal)
         except NotSignedError as error:
-            _log.warning("not proposed", reason=str(error))
+            self._note_unsigned(error)
             return
         height.executed[executed.block.hash] = executed
         await self._send_proposal(height, round_, None, executed.block)
@@ -689,14 +704,25 @@ class Engine:
         """A signature, or None when giving it could contradict an earlier one."""
         guard = self._need_validator().guard
         if not guard.may_sign(height.number):
+            self._ask_again()
             return None
         try:
             signed = await trio.to_thread.run_sync(sign)
         except NotSignedError as error:
-            _log.warning("not signed", reason=str(error))
+            self._note_unsigned(error)
             return None
         guard.signed(signed.subject)
         return signed
+
+    def _note_unsigned(self, error: NotSignedError) -> None:
+        _log.warning("not signed", reason=str(error))
+        if not isinstance(error, DoubleSignError):
+            self._ask_again()
+
+    def _ask_again(self) -> None:
+        """Try later: without our vote a round may never end."""
+        if not any(isinstance(item, Again) for _, item in self._timers):
+            self._timers.append((trio.current_time() + AGAIN_SECONDS, Again()))
 
     def _need_validator(self) -> Validator:
         if self._validator is None:

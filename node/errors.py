@@ -29,6 +29,10 @@ class DoubleSignError(NotSignedError):
     """A signature was asked for that could contradict an earlier one."""
 
 
+class SignerUnavailableError(NotSignedError):
+    """The remote signer does not answer, or can't sign now."""
+
+
 class LedgerError(NodeError):
     """The database contradicts itself."""
 

@@ -14,12 +14,16 @@ from chain.store import Store
 from genesis import ChainSpec, SpecError, ValidatorEntry, open_chain
 from node.config import NodeConfig
 from node.datadir import DataDirectory
+from node.disk import SYSTEM
 from node.doppelganger import Guard
 from node.engine import Validator
-from node.errors import DataDirectoryError
+from node.errors import ConfigError, DataDirectoryError
 from node.keydir import Password, password_in
 from node.p2p.identity import load_node_key
 from node.pool_journal import PoolJournal
+from node.proposals import ProposalFiles
+from node.remote.address import parse_address
+from node.remote.client import RemoteSigner, SignerPlace, connector
 from node.service import Chain, Node
 from node.signer import LocalSigner, Signer
 from node.signstate import mark_never_signed
@@ -177,9 +181,26 @@ def _signer(
     ask: Password | None,
 ) -> Signer | None:
     """The signer of this directory's key; None for a node that only follows."""
+    if config.signer:
+        return _remote_signer(config.signer, directory, genesis_hash)
     if config.password_file:
         ask = partial(password_in, Path(config.password_file).expanduser())
     key = directory.validator_key() if ask is None else directory.validator_key(ask)
     if key is None:
         return None
     return LocalSigner(directory.validator, genesis_hash, key)
+
+
+def _remote_signer(
+    text: str, directory: DataDirectory, genesis_hash: bytes
+) -> RemoteSigner:
+    if directory.keys.holds_key:
+        raise ConfigError(
+            f"{directory.validator} holds a validator's key, and `signer` names "
+            "another process that signs: move one of them away"
+        )
+    address = parse_address(text)
+    identity = load_node_key(directory.path, secrets.token_bytes)
+    place = SignerPlace(text, connector(address, identity), genesis_hash)
+    SYSTEM.make_directory(directory.validator)
+    return RemoteSigner(place, ProposalFiles(directory.validator))

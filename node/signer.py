@@ -4,9 +4,11 @@
 state in a directory: a signature is in the last-sign-state, on the disk, before it
 leaves (`node.signstate`), and the block of a proposal is stored before it is signed
 (`node.proposals`). So a process that was killed at any instant and started again
-cannot equivocate. `node.remote_signer` asks another process, which does the same.
+cannot equivocate. `node.remote` asks another process, which does the same.
 """
 
+from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -19,10 +21,10 @@ from consensus.parts import cut
 from consensus.votes import Subject, VoteKind, sign_digest
 from node.disk import SYSTEM, Disk
 from node.proposals import ProposalFiles
-from node.signstate import STATE_FILE, Signed, SignState
+from node.signstate import STATE_FILE, Signed, SignState, find, order
 from node.validatorkey import ValidatorKey
 
-__all__ = ["STATE_FILE", "LocalSigner", "Signed", "Signer", "proposal_subject"]
+__all__ = ["STATE_FILE", "LocalSigner", "ProposingSigner", "Signed", "Signer"]
 
 
 class Signer(Protocol):
@@ -97,7 +99,43 @@ def proposal_subject(
     return subject, encoded
 
 
-class LocalSigner(Signer):
+class ProposingSigner(Signer):
+    """What every signer does about proposals; their blocks are on this machine.
+
+    Raises of its methods, besides those of `Signer`: KeyFileError when the disk
+    refuses.
+    """
+
+    def __init__(self, proposals: ProposalFiles) -> None:
+        """Keep blocks there."""
+        self._proposals = proposals
+
+    @abstractmethod
+    def latest(self) -> Sequence[Signed]:
+        """Every signature of the latest (height, round), oldest first."""
+
+    @override
+    def sign_proposal(
+        self, round_: int, polka_round: int | None, block: Block
+    ) -> Signed:
+        subject, encoded = proposal_subject(round_, polka_round, block)
+        latest = self.latest()
+        if find(latest, subject) is None:
+            over = latest[-1].subject.height if latest else 0
+            self._proposals.store(block.number, round_, encoded, over=over)
+        return self.sign(subject)
+
+    @override
+    def pending_proposal(self, height: int, round_: int) -> Block | None:
+        wanted = height, round_, VoteKind.PROPOSAL
+        for each in self.latest():
+            if order(each.subject) == wanted:
+                block_hash = each.subject.block_hash
+                return self._proposals.load(height, round_, block_hash)
+        return None
+
+
+class LocalSigner(ProposingSigner):
     """Signs with keys of this process, backed by a directory."""
 
     def __init__(
@@ -119,16 +157,16 @@ class LocalSigner(Signer):
         Raises:
             KeyFileError: the state file is damaged or of another chain.
         """
-        self._genesis_hash = genesis_hash
+        super().__init__(ProposalFiles(directory, disk=disk))
+        self.genesis_hash = genesis_hash
+        self.public = key.public
         self._key = key
-        self._address = key.address
         self._state = SignState(directory, genesis_hash, disk=disk)
-        self._proposals = ProposalFiles(directory, disk=disk)
 
     @property
     @override
     def address(self) -> bytes:
-        return self._address
+        return self.public.address
 
     @property
     @override
@@ -141,32 +179,19 @@ class LocalSigner(Signer):
         return self._state.height
 
     @override
+    def latest(self) -> Sequence[Signed]:
+        return self._state.signed
+
+    @override
     def sign(self, subject: Subject) -> Signed:
         found = self._state.find(subject)
         if found is not None:
             return found
-        digest = sign_digest(self._genesis_hash, subject)
+        digest = sign_digest(self.genesis_hash, subject)
         made = Signed(subject, sign(digest, self._key.secret))
         self._state.record(made)
         return made
 
     @override
-    def sign_proposal(
-        self, round_: int, polka_round: int | None, block: Block
-    ) -> Signed:
-        subject, encoded = proposal_subject(round_, polka_round, block)
-        if self._state.find(subject) is None:
-            over = self._state.height or 0
-            self._proposals.store(block.number, round_, encoded, over=over)
-        return self.sign(subject)
-
-    @override
     def reveal(self, height: int) -> bytes:
-        return make_reveal(self._genesis_hash, height, self._key.beacon_secret)
-
-    @override
-    def pending_proposal(self, height: int, round_: int) -> Block | None:
-        mine = self._state.proposal(height, round_)
-        if mine is None:
-            return None
-        return self._proposals.load(height, round_, mine.block_hash)
+        return make_reveal(self.genesis_hash, height, self._key.beacon_secret)

@@ -53,6 +53,28 @@ def mark_never_signed(directory: Path, *, disk: Disk = SYSTEM) -> None:
         write_durably(path, _encode(None, ()), disk=disk)
 
 
+def find(latest: Sequence[Signed], subject: Subject) -> Signed | None:
+    """What was signed for this subject; None when it may be signed now.
+
+    Args:
+        latest: Every signature of the latest (height, round).
+        subject: Asked for.
+
+    Raises:
+        DoubleSignError: something else was signed for this place, or a later one.
+    """
+    for each in latest:
+        same = order(each.subject) == order(subject)
+        if same and not each.subject.contradicts(subject):
+            return each
+    if latest and order(subject) <= order(latest[-1].subject):
+        raise DoubleSignError(
+            f"refusing to sign {shown(subject)}: "
+            f"already signed {shown(latest[-1].subject)}"
+        )
+    return None
+
+
 class SignState:
     """The last-sign-state of one validator on one chain."""
 
@@ -82,31 +104,14 @@ class SignState:
             return self._signed[-1].subject.height
         return 0 if self.exists else None
 
-    def proposal(self, height: int, round_: int) -> Subject | None:
-        """The proposal that was signed there, if it is among the latest signatures."""
-        wanted = height, round_, VoteKind.PROPOSAL
-        for each in self._signed:
-            if order(each.subject) == wanted:
-                return each.subject
-        return None
+    @property
+    def signed(self) -> Sequence[Signed]:
+        """Every signature of the latest (height, round), oldest first."""
+        return self._signed
 
     def find(self, subject: Subject) -> Signed | None:
-        """What was signed for this subject; None when it may be signed now.
-
-        Raises:
-            DoubleSignError: something else was signed for this place, or a later one.
-        """
-        for each in self._signed:
-            same = order(each.subject) == order(subject)
-            if same and not each.subject.contradicts(subject):
-                return each
-        last = self.last
-        if last is not None and order(subject) <= order(last.subject):
-            raise DoubleSignError(
-                f"refusing to sign {shown(subject)}: "
-                f"already signed {shown(last.subject)}"
-            )
-        return None
+        """See `find`."""
+        return find(self._signed, subject)
 
     def record(self, made: Signed) -> None:
         """Make a signature durable; only then may it leave.

@@ -61,6 +61,9 @@ GROUPS = {
     ),
     "init": _Group("lockstep.cli.init", "Make the data directory of a node."),
     "node": _Group("lockstep.cli.node", "Run a node."),
+    "signer": _Group(
+        "lockstep.cli.signer", "Hold a validator's keys and sign for its node."
+    ),
     "status": _Group("lockstep.cli.status", "Look at a node."),
     "export": _upkeep("Write the chain of a stopped node into one file."),
     "import": _upkeep("Execute the blocks of such a file on a stopped node."),

@@ -1,6 +1,7 @@
 """`lockstep init`: the data directory of a node."""
 
 import json
+import secrets
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from node.config import load_config
 from node.datadir import DataDirectory
 from node.keydir import KeyDirectory
 from node.opening import initialise
+from node.p2p.identity import load_node_key
 from node.signstate import mark_never_signed
 
 __all__ = ["app"]
@@ -61,10 +63,12 @@ def init(
                 keys.store(new_key(), word)
                 mark_never_signed(keys.path)
             public = keys.public() if keys.holds_key else None
+            node_id = load_node_key(directory.path, secrets.token_bytes).id
     document: dict[str, Any] = {
         "data_dir": str(settings.data_dir),
         "chain": spec.name,
         "chain_id": spec.chain_id,
+        "node_id": node_id.hex(),
     }
     if public is not None:
         document |= {"validator": "0x" + public.address.hex(), **shown(public)}

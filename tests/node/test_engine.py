@@ -20,10 +20,11 @@ from chain.store import Store
 from chain.transaction import Transaction, decode
 from consensus.certificate import verify_certificate
 from consensus.proposal import check_block
+from consensus.votes import Subject
 from node.disk import SystemDisk
 from node.doppelganger import Guard
 from node.engine import Validator
-from node.errors import KeyFileError, LedgerError
+from node.errors import KeyFileError, LedgerError, SignerUnavailableError
 from node.service import Node
 from node.signer import STATE_FILE, LocalSigner, Signed
 from node.validatorkey import ValidatorKey
@@ -349,3 +350,59 @@ def test_beat_keeps_its_grid(tmp_path: Path) -> None:
 
     start = trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))
     assert [round(each - start) for each in commits] == [1, 2, 3, 4]
+
+
+class Absent(LocalSigner):
+    """A signer that is away for the first calls of each kind."""
+
+    away = 2
+
+    def _leave(self, kind: str) -> None:
+        gone = self.__dict__.setdefault("gone", {})
+        gone[kind] = gone.get(kind, 0) + 1
+        if gone[kind] <= self.away:
+            raise SignerUnavailableError(f"{kind} {gone[kind]}")
+
+    @override
+    def sign(self, subject: Subject) -> Signed:
+        self._leave(f"{subject.kind.name} of height {subject.height}")
+        return super().sign(subject)
+
+    @override
+    def reveal(self, height: int) -> bytes:
+        self._leave(f"reveal of height {height}")
+        return super().reveal(height)
+
+
+def test_a_signer_that_was_away_is_asked_again(tmp_path: Path) -> None:
+    """Nobody else votes, so no round ends without the signature."""
+    node = make_node(tmp_path)
+    genesis_hash = node.chain.database.genesis_hash()
+    signer = Absent(tmp_path, genesis_hash, KEY)
+    node.engine._validator = Validator(signer, Guard(signer, 0, heights=0))
+
+    async def main() -> None:
+        for _ in range(3):
+            await node.engine.step()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))
+    assert node.chain.database.head().number == 3
+    assert all(times > Absent.away for times in signer.__dict__["gone"].values())
+
+
+def test_a_guard_that_waited_is_asked_again(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    signer = LocalSigner(tmp_path, node.chain.database.genesis_hash(), KEY)
+    guard = Guard(signer, 0, heights=0)
+    guard.wait_while(lambda: trio.current_time() < until)
+    node.engine._validator = Validator(signer, guard)
+    until = 0.0
+
+    async def main() -> None:
+        nonlocal until
+        until = trio.current_time() + 30
+        await node.engine.step()
+        assert trio.current_time() >= until
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))
+    assert node.chain.database.head().number == 1
