@@ -19,10 +19,13 @@ Every key starts with one letter:
 | ``l`` | hash of the last committed block |
 | ``y``, ``z`` | a restoration under way (`node.sync.restore`) |
 | ``a`` | lowest height above 0 whose whole block is here, 8 bytes; absent: 1 |
+| ``o`` | lowest height above 0 whose state is here, 8 bytes; absent: one below ``a`` |
+| ``d`` | pruning under way: lowest height whose block may be here still, 8 bytes |
 | ``x`` | a block was rolled back: its state may be here still; the height, 8 bytes |
 
 Of the heights from 1 to that lowest one, a chain restored from a snapshot knows the
-newest headers only (`node.sync.snapshots`).
+newest headers only (`node.sync.snapshots`), a pruned one all headers. Genesis and its
+state are always here.
 
 A block becomes visible by one atomic batch (`commit`), so a crash shows either the
 whole block, its state and the new head, or nothing of it. Finality takes one block:
@@ -36,7 +39,7 @@ from typing import Final
 from chain import rlp
 from chain.block import Block
 from chain.crypto import keccak
-from chain.errors import NotFound, StoreCorrupt, StoreError
+from chain.errors import MissingNode, NotFound, StoreCorrupt, StoreError
 from chain.header import Header
 from chain.receipt import Receipt
 from chain.sidecar import CommitCertificate
@@ -47,7 +50,9 @@ FORMAT: Final = b"1"
 _FORMAT_KEY: Final = b"f"
 _GENESIS_KEY: Final = b"g"
 _HEAD_KEY: Final = b"l"
-_BASE_KEY: Final = b"a"
+BASE_KEY: Final = b"a"
+STATE_BASE_KEY: Final = b"o"
+_PRUNING_KEY: Final = b"d"
 ROLLED_BACK_KEY: Final = b"x"
 
 
@@ -207,9 +212,13 @@ class ChainDatabase:
         """A trie node by hash.
 
         Raises:
-            NotFound: There is none: the state it belongs to was never executed here.
+            MissingNode: There is none: the state it belongs to was pruned, or was never
+                executed here.
         """
-        return self._need(node_key(digest), "state node", digest)
+        found = self.store.get(node_key(digest))
+        if found is None:
+            raise MissingNode(digest)
+        return found
 
     def code(self, digest: bytes) -> bytes:
         """Contract code by hash.
@@ -229,8 +238,17 @@ class ChainDatabase:
 
     def base(self) -> int:
         """The lowest height above 0 whose whole block is here, when it is here."""
-        found = self.store.get(_BASE_KEY)
+        found = self.store.get(BASE_KEY)
         return 1 if found is None else int.from_bytes(found, "big")
+
+    def state_base(self) -> int:
+        """The lowest height from which on all states are here; genesis' is anyway."""
+        found = self.store.get(STATE_BASE_KEY)
+        return self.base() - 1 if found is None else int.from_bytes(found, "big")
+
+    def has_state(self, number: int) -> bool:
+        """Whether the state of a block up to the head is here whole."""
+        return number == 0 or number >= self.state_base()
 
     def headers(self, start: int, count: int) -> Iterator[Header]:
         """At most `count` headers from height `start` upwards."""
@@ -306,7 +324,7 @@ class ChainDatabase:
         head = headers[0]
         puts[steps_key(head.hash)] = steps.to_bytes(8, "big")
         puts[_HEAD_KEY] = head.hash
-        puts[_BASE_KEY] = (head.number + 1).to_bytes(8, "big")
+        puts[BASE_KEY] = (head.number + 1).to_bytes(8, "big")
         self.store.write(puts)
 
     def roll_back(self) -> None:
@@ -334,6 +352,59 @@ class ChainDatabase:
         """The height of the block that was rolled back last, if there was one."""
         found = self.store.get(ROLLED_BACK_KEY)
         return None if found is None else int.from_bytes(found, "big")
+
+    # -- pruning ----------------------------------------------------------------------
+
+    def pruning(self) -> int | None:
+        """Where pruning stopped that is not finished; see ``d``."""
+        found = self.store.get(_PRUNING_KEY)
+        return None if found is None else int.from_bytes(found, "big")
+
+    def begin_pruning(self, base: int, state_base: int) -> None:
+        """Say which blocks and states count from now on; nothing is removed yet.
+
+        Args:
+            base: The lowest block to keep.
+            state_base: The lowest state to keep.
+
+        Raises:
+            StoreError: They are above the head, or below what is here.
+        """
+        head, lowest = self.head().number, self.base()
+        if not (
+            lowest <= base <= head
+            and max(base - 1, self.state_base()) <= state_base <= head
+        ):
+            raise StoreError(
+                f"cannot keep blocks from {base} and states from {state_base}: blocks "
+                f"from {lowest} and states from {self.state_base()} to {head} are here"
+            )
+        going_on = self.pruning()
+        start = lowest if going_on is None else going_on
+        values = {BASE_KEY: base, STATE_BASE_KEY: state_base, _PRUNING_KEY: start}
+        self.store.write({key: each.to_bytes(8, "big") for key, each in values.items()})
+
+    def remove_block(self, number: int) -> None:
+        """Remove all of a block but its header, and note that it is done.
+
+        Steps stay until those of the next block go: that block needs them.
+        """
+        deletes: list[bytes] = []
+        header = self.header_at(number)
+        body = None if header is None else self.store.get(b"b" + header.hash)
+        if header is not None:
+            deletes += [kind + header.hash for kind in (b"b", b"r", b"c")]
+        if header is not None and number > 1:
+            deletes.append(steps_key(header.parent_hash))
+        if header is not None and body is not None:
+            block = Block.with_body(header, body)
+            deletes += [b"t" + keccak(raw) for raw in block.transactions]
+        done = {_PRUNING_KEY: (number + 1).to_bytes(8, "big")}
+        self.store.write(done, deletes, sync=False)
+
+    def end_pruning(self) -> None:
+        """Everything was removed that no longer counts."""
+        self.store.write({}, [_PRUNING_KEY])
 
     def put_certificate(self, certificate: CommitCertificate) -> None:
         """Remember the votes for a block that is already stored."""

@@ -47,3 +47,15 @@ class StoreCorrupt(StoreError):
 
 class NotFound(StoreError):
     """A block, receipt or state node that the database does not hold."""
+
+
+class MissingNode(NotFound):
+    """A node of a state that was pruned, or was never here.
+
+    Attributes:
+        digest: Its hash.
+    """
+
+    def __init__(self, digest: bytes) -> None:
+        super().__init__(f"no state node {digest.hex()}")
+        self.digest = digest

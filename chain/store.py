@@ -73,6 +73,10 @@ class Store(ABC):
         """Every (key, value) whose key starts with `prefix`, in key order."""
 
     @abstractmethod
+    def compact(self) -> None:
+        """Give the space of removed entries back; may take long."""
+
+    @abstractmethod
     def close(self) -> None:
         """Release the database; further use raises `StoreError`."""
 
@@ -110,6 +114,11 @@ class _MemoryStore(Store):
             for key, value in self._open().items()
             if key.startswith(prefix)
         )
+
+    @override
+    def compact(self) -> None:
+        """Nothing to give back."""
+        self._open()
 
     @override
     def close(self) -> None:
@@ -177,6 +186,13 @@ class _LevelStore(Store):
                 yield from rows
         except (plyvel.Error, RuntimeError) as error:
             raise StoreError(f"cannot read the database: {error}") from error
+
+    @override
+    def compact(self) -> None:
+        try:
+            self._database.compact_range()
+        except (plyvel.Error, RuntimeError) as error:
+            raise StoreError(f"cannot compact the database: {error}") from error
 
     @override
     def close(self) -> None:

@@ -75,6 +75,14 @@ class NodeConfig(BaseModel):
     snapshot_interval: int = Field(default=0, ge=0)
     """Take a snapshot at the multiples of this height, for peers; 0: never."""
     snapshot_keep: int = Field(default=2, ge=1, le=8)
+    pruning: Literal["archive", "recent"] = "archive"
+    """Whether all blocks and states are kept, or recent ones."""
+    prune_keep_blocks: int = Field(default=0, ge=0)
+    """How many of the newest blocks stay; 0: as few as the chain allows."""
+    prune_keep_states: int = Field(default=128, ge=16)
+    """How many of the newest states stay."""
+    prune_interval: int = Field(default=1_000, ge=1)
+    """Prune when so many more states are here than stay."""
 
     rpc_host: str = "127.0.0.1"
     rpc_port: int = Field(default=8545, ge=0, le=65_535)

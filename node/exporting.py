@@ -13,6 +13,11 @@ def records(database: ChainDatabase) -> Iterator[Record]:
     Raises:
         LedgerError: a height below the head is missing.
     """
+    if database.base() > 1:
+        raise LedgerError(
+            f"blocks 1 to {database.base() - 1} are not here: this node was pruned, or "
+            "began at a snapshot; export from an archive node"
+        )
     for number in range(database.head().number + 1):
         block = database.block_at(number)
         if block is None:

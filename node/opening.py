@@ -30,6 +30,7 @@ from node.signstate import mark_never_signed
 from node.sync.restore import unfinished
 from node.validatorkey import ValidatorKey
 from node.wal import WriteAheadLog
+from node.watching import WatchedStore
 from runtime.backends import require_conforming_kernels, require_fast_backends
 
 
@@ -118,7 +119,7 @@ def opened_chain(
                     f"{directory.path}: a snapshot is being restored here; go on with "
                     "the same command, or begin with an empty directory"
                 )
-            database = open_chain(spec, store)
+            database = open_chain(spec, WatchedStore(store))
         except (SpecError, ChainError) as error:
             raise DataDirectoryError(str(error)) from error
         yield spec, database

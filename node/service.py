@@ -155,7 +155,9 @@ class Node:
         self.sync = BlockSync(
             chain.database, ledger.epochs.sets.find, self.engine.import_certified
         )
-        self.housekeeper = Housekeeper(config, chain.database, chain.evidence_age)
+        self.housekeeper = Housekeeper(
+            config, chain.database, chain.specification, chain.evidence_age
+        )
         self._guard = None if validator is None else validator.guard
         if self._guard is not None:
             self._guard.wait_while(self._behind)

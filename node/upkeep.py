@@ -16,6 +16,7 @@ from node.chainfile import Record
 from node.epochs import Epochs
 from node.errors import ChainFileError, DataDirectoryError, LedgerError
 from node.ledger import Ledger
+from node.pruning import Plan, Pruned, blocks_to_keep, prune
 from node.sync.restore import Restorer, Trust, restore
 from node.sync.snapshotfile import SnapshotFile, write_snapshot
 from node.sync.snapshots import Manifest, snapshot_history
@@ -99,8 +100,45 @@ def roll_back(database: ChainDatabase) -> Header:
         raise LedgerError(
             f"block {head.number} is the first that this database holds whole"
         )
+    if not database.has_state(head.number - 1):
+        raise LedgerError(f"the state of block {head.number - 1} is pruned here")
     database.roll_back()
     return database.head()
+
+
+def planned(spec: ChainSpec, database: ChainDatabase, blocks: int, states: int) -> Plan:
+    """What pruning keeps: so many blocks and states.
+
+    Args:
+        spec: Of the chain.
+        database: Of a stopped node.
+        blocks: Newest ones to keep; 0: as few as the chain allows.
+        states: Newest ones to keep.
+
+    Raises:
+        ConfigError: these are too few blocks.
+    """
+    return Plan.of(database, blocks_to_keep(spec, blocks), states)
+
+
+def prune_all(
+    database: ChainDatabase,
+    plan: Plan,
+    progress: Callable[[Pruned], None] = lambda _: None,
+    *,
+    dry: bool = False,
+) -> Pruned:
+    """Prune to the end, and give the space back.
+
+    Raises:
+        LedgerError: a kept state is not whole; no node was removed.
+    """
+    done = Pruned()
+    for done in prune(database, plan, dry=dry):
+        progress(done)
+    if not dry:
+        database.store.compact()
+    return done
 
 
 def make_snapshot(

@@ -286,9 +286,10 @@ class World:
         roots = {
             address: self._storage_root(address, slots, nodes)
             for address, slots in self._dirty_slots.items()
+            if self.exists(address)  # nothing leads to the storage of others
         }
         writes: dict[bytes, bytes] = {}
-        for address in sorted(self._dirty_accounts | roots.keys()):
+        for address in sorted(self._dirty_accounts | self._dirty_slots.keys()):
             account = self.account(address)
             root = roots.get(address, account.storage_root)
             if self.exists(address):

@@ -70,6 +70,7 @@ GROUPS = {
     "snapshot": _upkeep("Write what another node needs to go on from a height."),
     "restore": _upkeep("Begin an empty node at a snapshot."),
     "rollback": _upkeep("Take the last block of a stopped node away."),
+    "prune": _upkeep("Remove old blocks and states of a stopped node."),
     "light": _Group("lockstep.cli.light", "Verify headers without running a node."),
     "audit": _Group("lockstep.cli.audit", "Replay a chain and all its verdicts."),
 }

@@ -141,7 +141,14 @@ def _tell(
         f"verdicts      {len(report.verdicts)} ({valid} valid, {invalid} invalid)",
     ]
     if report.left_over:
-        lines.append(f"left over     {report.left_over} entries of a rolled back block")
+        lines.append(f"left over     {report.left_over} entries that no block explains")
+    beginning = report.beginning
+    if beginning is not None:
+        lines.append(
+            f"begins        with block {beginning.block}: this node was pruned, or "
+            f"began at a snapshot; the state of block {beginning.state} is taken on "
+            "trust, and nothing before it was executed"
+        )
     typer.echo("\n".join(lines))
     if mismatch is None:
         typer.secho("everything agrees", fg=typer.colors.GREEN)
@@ -172,6 +179,8 @@ def _document(report: AuditReport, mismatch: AuditMismatch | None) -> dict[str, 
         "certificates": report.certificates,
         "entries": report.entries,
         "left_over": report.left_over,
+        "first_block": 1 if report.beginning is None else report.beginning.block,
+        "trusted_state": 0 if report.beginning is None else report.beginning.state,
         "jobs": report.jobs,
         "disputes": report.disputes,
         "events": dict(sorted(report.events.items())),

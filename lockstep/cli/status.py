@@ -67,6 +67,8 @@ def summary(found: Mapping[str, object], now: float) -> dict[str, object]:
         "height": height,
         "hash": _text(head["hash"]),
         "age": round(max(0.0, now - _number(head["timestamp"])), 1),
+        "first block": _number(found.get("firstBlock", "0x1")),
+        "first state": _number(found.get("firstState", "0x0")),
         "peers": len(_peers(found)),
         "catching up": catching_up,
         "behind": max(0, best - height),

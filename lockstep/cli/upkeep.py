@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
+from rich.console import Console
+from rich.progress import Progress, TextColumn
 
 from chain.store import Store
 from genesis import ChainSpec
@@ -18,9 +19,12 @@ from node.config import load_config
 from node.datadir import DataDirectory
 from node.exporting import records
 from node.opening import encode_spec, initialise, opened_chain
+from node.pruning import MIN_STATES, Pruned
 from node.upkeep import (
     import_records,
     make_snapshot,
+    planned,
+    prune_all,
     restore_snapshot,
     roll_back,
 )
@@ -112,6 +116,65 @@ def rollback(
         ):
             head = roll_back(database)
     _tell(as_json, height=head.number, hash="0x" + head.hash.hex())
+
+
+@app.command("prune")
+def prune_chain(
+    *,
+    keep_heights: Annotated[
+        int,
+        typer.Option(
+            "--keep-heights", min=0, help="Newest blocks to keep; 0: the fewest."
+        ),
+    ] = 0,
+    keep_states: Annotated[
+        int,
+        typer.Option("--keep-states", min=MIN_STATES, help="Newest states to keep."),
+    ] = 128,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what would go.")
+    ] = False,
+    data_dir: DataDirOption = None,
+    config: ConfigFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove old blocks and states of a stopped node; headers stay.
+
+    May be interrupted: the same command goes on.
+    """
+    with node_failures():
+        settings = load_config({"data_dir": data_dir}, file=config)
+        with (
+            DataDirectory.existing(settings.data_dir) as directory,
+            opened_chain(directory) as (spec, database),
+            Progress(
+                *Progress.get_default_columns()[:1],
+                TextColumn("{task.completed}"),
+                disable=as_json,
+                transient=True,
+                console=Console(stderr=True),
+            ) as progress,
+        ):
+            task = progress.add_task("blocks", total=None)
+
+            def tell(done: Pruned) -> None:
+                counts = {"blocks": done.blocks, "mark": done.kept, "sweep": done.nodes}
+                progress.update(
+                    task, description=done.phase, completed=counts[done.phase]
+                )
+
+            plan = planned(spec, database, keep_heights, keep_states)
+            done = prune_all(database, plan, tell, dry=dry_run)
+    _tell(
+        as_json,
+        dry_run=dry_run,
+        first_block=plan.base,
+        first_state=plan.state_base,
+        blocks=done.blocks,
+        nodes=done.nodes,
+        bytes=done.bytes,
+        kept=done.kept,
+    )
 
 
 @app.command("snapshot")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from chain.block import Block
-from chain.database import ChainDatabase
+from chain.database import ChainDatabase, steps_key
 from chain.errors import Malformed
 from chain.header import Header
 from chain.receipt import Receipt
@@ -25,8 +25,9 @@ from node.audit.comparison import (
     same_header,
     same_receipt,
 )
+from node.audit.late import take_body, take_headers, take_set, take_state
 from node.audit.listening import Listener, Recorder, listening_table
-from node.audit.sources import Source
+from node.audit.sources import Beginning, DatabaseSource, Source
 from node.chainfile import Record
 from node.epochs import Epochs
 from node.ledger import as_runtime
@@ -50,7 +51,11 @@ class Verdict:
 class AuditReport:
     """What an audit has seen so far.
 
-    `blocks` counts genesis too; `left_over` are entries of a rolled back block.
+    Attributes:
+        blocks: Counts genesis too.
+        left_over: See `node.audit.sources.Source`.
+        beginning: Where history begins, if not with block 1; the state there is taken
+            on trust, and blocks up to it are checked without being executed.
     """
 
     chain: str
@@ -63,6 +68,7 @@ class AuditReport:
     certificates: int = 0
     entries: int = 0
     left_over: int = 0
+    beginning: Beginning | None = None
     events: Counter[str] = field(default_factory=Counter[str])
     verdicts: list[Verdict] = field(default_factory=list[Verdict])
 
@@ -112,12 +118,20 @@ class Auditor:
         Raises:
             AuditMismatch: the first difference.
         """
+        beginning = self.report.beginning = self._source.beginning
+        trusted = 0 if beginning is None else beginning.state
         number = -1
-        for number, record in enumerate(self._source.records()):
+        for record in self._source.records():
+            number = record.block.number
             if number == 0:
                 self._check_genesis(record)
+                self._begin_late()
+            elif number <= trusted:
+                self._check_unexecuted(record)
             else:
                 self._check_block(record)
+            if number and number == trusted:
+                self._copy_state(number)
             progress(number)
         if number < 0:
             raise AuditMismatch(0, "genesis", self._genesis.block.hash, "nothing")
@@ -140,6 +154,36 @@ class Auditor:
             evidence_age=self._spec.consensus.evidence_age_blocks,
         )
         self._count(record.block, (), None)
+
+    def _begin_late(self) -> None:
+        """Take the headers before the first whole block, and perhaps the state."""
+        beginning, source = self.report.beginning, self._source
+        if beginning is None or not isinstance(source, DatabaseSource):
+            return
+        self.report.entries += take_headers(source, self._database, beginning)
+        if beginning.state < beginning.block and beginning.state:
+            self._copy_state(beginning.state)
+
+    def _copy_state(self, number: int) -> None:
+        source = self._source
+        if isinstance(source, DatabaseSource):
+            self.report.entries += take_state(source, self._database, number)
+
+    def _check_unexecuted(self, record: Record) -> None:
+        """Hold a block against its header, its parent and its certificate."""
+        block, parent = record.block, self._database.head()
+        number = block.number
+        equal(number, "parentHash", parent.hash, block.header.parent_hash)
+        receipts = take_body(record)
+        self._check_certificate(record)
+        self._database.commit(
+            block,
+            receipts,
+            {steps_key(block.hash): record.steps.to_bytes(8)},
+            certificate=record.certificate,
+            validators=take_set(self._source, number, block.header.extra_data),
+        )
+        self._count(block, receipts, record.certificate)
 
     def _check_block(self, record: Record) -> None:
         block, parent = record.block, self._database.head()

@@ -93,5 +93,9 @@ class Recorder(Store):
         return self._inner.scan(prefix)
 
     @override
+    def compact(self) -> None:
+        self._inner.compact()
+
+    @override
     def close(self) -> None:
         self._inner.close()

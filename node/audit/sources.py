@@ -1,6 +1,7 @@
 """Where the records of a chain come from: a node's database, or a chain file."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from chain import rlp
@@ -22,10 +23,16 @@ class Source(Protocol):
     """Where the records of a chain come from.
 
     Attributes:
-        left_over: Entries that a rolled back block left, after `finish`.
+        left_over: Entries, after `finish`, that no block explains and that do no harm:
+            of a rolled back block, or codes and sets from before the first block.
     """
 
     left_over: int
+
+    @property
+    def beginning(self) -> "Beginning | None":
+        """Where its history begins, if not with block 1."""
+        ...
 
     def records(self) -> Iterator[Record]:
         """Every block from genesis, in order.
@@ -67,8 +74,23 @@ _KINDS = {
     b"l": "head pointer",
     b"v": "validator set",
     b"a": "base pointer",
+    b"o": "state pointer",
+    b"d": "mark of pruning",
     b"x": "mark of a rollback",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """A history that does not begin with block 1.
+
+    Attributes:
+        block: The lowest whole block.
+        state: The lowest state but that of genesis; blocks above it can be executed.
+    """
+
+    block: int
+    state: int
 
 
 def _entry(key: bytes) -> str:
@@ -101,6 +123,38 @@ class DatabaseSource:
         self._store = store
         self.left_over = 0
 
+    @property
+    def beginning(self) -> Beginning | None:
+        """As `Source.beginning`.
+
+        Raises:
+            AuditMismatch: it is being pruned, or says what cannot be.
+        """
+        head = self.head_number()
+        database = ChainDatabase(self._store)
+        if database.pruning() is not None:
+            raise AuditMismatch(
+                None, "pruning", "finished", "interrupted; run `lockstep prune` again"
+            )
+        found = Beginning(database.base(), database.state_base())
+        if found == Beginning(1, 0):
+            return None
+        if not (0 < found.block <= head and found.block - 1 <= found.state <= head):
+            raise AuditMismatch(None, "beginning", f"heights up to {head}", found)
+        return found
+
+    def raw(self, number: int, key: bytes) -> bytes:
+        """An entry that must be here, for a block.
+
+        Raises:
+            AuditMismatch: there is none.
+        """
+        return self._get(number, key)
+
+    def find(self, number: int, key: bytes) -> bytes | None:
+        """An entry, if it is here."""
+        return self._find(number, key)
+
     def head_number(self) -> int:
         """The height that the database claims.
 
@@ -113,8 +167,10 @@ class DatabaseSource:
             raise AuditMismatch(None, "head", "a stored header", error) from error
 
     def records(self) -> Iterator[Record]:
-        """As `Source.records`."""
-        for number in range(self.head_number() + 1):
+        """As `Source.records`; of a history that begins late, genesis and the rest."""
+        beginning = self.beginning
+        first = 1 if beginning is None else beginning.block
+        for number in (0, *range(first, self.head_number() + 1)):
             yield self._record(number)
 
     def _find(self, number: int, key: bytes) -> bytes | None:
@@ -179,15 +235,18 @@ class DatabaseSource:
     def finish(self, own: Store) -> int:
         """As `Source.finish`: every entry must be one that the audit wrote too.
 
-        But for what a rolled back block left, which has no place in the chain and no
-        other content than its key says.
+        But for what a rolled back block left, and for codes and validator sets from
+        before the first block: they have no other content than their key says.
         """
         count = 0
         try:
-            rolled_back = ChainDatabase(self._store).rolled_back() is not None
+            excused = b"kv" if self.beginning is not None else b""
+            if ChainDatabase(self._store).rolled_back() is not None:
+                excused = b"skvx"
             for key, value in self._store.scan(b""):
                 expected = own.get(key)
-                if rolled_back and expected is None and _names_itself(key, value):
+                stray = expected is None and key[:1] in excused
+                if stray and _names_itself(key, value):
                     self.left_over += key != ROLLED_BACK_KEY
                     continue
                 if expected != value:
@@ -205,6 +264,10 @@ class FileSource:
     def __init__(self, records: Iterable[Record]) -> None:
         self._records = records
         self.left_over = 0
+
+    @property
+    def beginning(self) -> None:
+        """As `Source.beginning`: a file is whole."""
 
     def records(self) -> Iterator[Record]:
         """As `Source.records`."""

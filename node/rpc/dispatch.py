@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 import trio
 
-from chain.errors import NotFound
+from chain.errors import MissingNode, NotFound
 from node.rpc.envelope import (
     BadRequest,
     Body,
@@ -32,6 +32,7 @@ from node.rpc.errors import (
     RpcError,
     invalid_params,
     limit_exceeded,
+    missing_state,
 )
 
 T = TypeVar("T")
@@ -172,7 +173,10 @@ class Dispatcher:
             failed = False
         except RpcError:
             raise
-        # A node that was restored from a snapshot has no blocks and states before it.
+        # A pruned node, or one that began at a snapshot, lacks old blocks and states.
+        except MissingNode as error:
+            _log.info("rpc method failed", method=name, reason=str(error))
+            raise missing_state(error.digest, "state") from error
         except NotFound as error:
             _log.info("rpc method failed", method=name, reason=str(error))
             raise RpcError(

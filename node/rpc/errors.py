@@ -45,6 +45,14 @@ def server_error(message: str) -> RpcError:
     return RpcError(SERVER_ERROR, message)
 
 
+def missing_state(root: bytes, what: str) -> RpcError:
+    """A state that was pruned here, or that came before the snapshot."""
+    return server_error(
+        f"missing trie node {root.hex()} (path ) {what} is not available on this node; "
+        "ask an archive node"
+    )
+
+
 def limit_exceeded(message: str) -> RpcError:
     """The request asks for more than one answer may carry or cost."""
     return RpcError(LIMIT_EXCEEDED, message)

@@ -7,7 +7,6 @@ from typing import TypeVar
 from eth_abi.abi import decode as abi_decode
 from eth_abi.exceptions import DecodingError
 
-from chain.errors import NotFound
 from chain.header import Header
 from chain.transaction import Transaction
 from node.mempool import Mempool, MempoolError
@@ -17,6 +16,7 @@ from node.rpc.errors import (
     RpcError,
     invalid_params,
     limit_exceeded,
+    missing_state,
     server_error,
 )
 from node.rpc.reading import ChainReader
@@ -83,8 +83,20 @@ class StateMethods:
             "eth_sendRawTransaction": Method(self.send, 1, 1),
         }
 
-    def _view(self, parameter: object) -> StateView:
+    def _header(self, parameter: object) -> Header:
+        """The header of a block whose state is here.
+
+        Raises:
+            RpcError: there is none, or the state is pruned.
+        """
         header = self._reader.need(parameter)
+        if not self._reader.database.has_state(header.number):
+            what = f"state 0x{header.state_root.hex()} of block {header.number}"
+            raise missing_state(header.state_root, what)
+        return header
+
+    def _view(self, parameter: object) -> StateView:
+        header = self._header(parameter)
         return StateView(self._reader.database, header.state_root)
 
     def balance(self, params: Params) -> object:
@@ -135,7 +147,7 @@ class StateMethods:
 
     def call(self, params: Params) -> object:
         """eth_call(transaction, block): the output, or an error with revert data."""
-        header = self._reader.need(params[1])
+        header = self._header(params[1])
         _refuse_overrides(params[2])
         request = self._affordable(read_call(params[0]), header)
         result = self._guarded(
@@ -147,7 +159,7 @@ class StateMethods:
 
     def estimate(self, params: Params) -> object:
         """eth_estimateGas(transaction, block): the least gas that suffices."""
-        header = self._reader.need(params[1])
+        header = self._header(params[1])
         _refuse_overrides(params[2])
         request = self._affordable(read_call(params[0]), header)
         return quantity(
@@ -193,8 +205,6 @@ class StateMethods:
             raise limit_exceeded(f"execution aborted: {error}") from error
         except (CallFailed, TransactionInvalid) as error:
             raise server_error(str(error)) from error
-        except NotFound as error:
-            raise server_error(f"missing state: {error}") from error
 
     async def send(self, params: Params) -> object:
         """eth_sendRawTransaction: into the mempool; returns the hash."""

@@ -229,6 +229,8 @@ class IdentityMethods:
                 "timestamp": quantity(head.timestamp),
                 "steps": quantity(self._reader.database.steps(head.hash)),
             },
+            "firstBlock": quantity(self._reader.database.base()),
+            "firstState": quantity(self._reader.database.state_base()),
             "blockTime": self._identity.block_time,
             "validator": None if validator is None else data(validator),
             "nextProposer": None if proposer is None else data(proposer),

@@ -21,6 +21,7 @@ import trio
 
 from chain.block import Block
 from chain.database import ChainDatabase
+from chain.errors import NotFound
 from chain.header import Header
 from chain.sidecar import CommitCertificate
 from node.p2p.errors import P2PError, PeerFaultError, PeerStalledError
@@ -350,7 +351,11 @@ def read_blocks(
         certificate = database.encoded_certificate(block_hash)
         if certificate is None:
             break
-        block = EncodedBlock(height, database.encoded_block(block_hash), certificate)
+        try:
+            encoded = database.encoded_block(block_hash)
+        except NotFound:  # pruned a moment ago
+            break
+        block = EncodedBlock(height, encoded, certificate)
         found.append(block)
         size += block.size
     return tuple(found)

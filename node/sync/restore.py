@@ -404,6 +404,10 @@ class _Overlay(Store):
         yield from sorted((below | own).items())
 
     @override
+    def compact(self) -> None:
+        """Nothing to give back."""
+
+    @override
     def close(self) -> None:
         """Nothing to release."""
 

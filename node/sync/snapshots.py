@@ -136,6 +136,8 @@ def _records(database: ChainDatabase, height: int, history: int) -> Iterator[byt
     if block_hash is None or not height:
         raise SyncError(f"there is no block {height} to make a snapshot of")
     block = database.encoded_block(block_hash)
+    if not database.has_state(height - 1):
+        raise SyncError(f"the state before block {height} is pruned here")
     certificate = database.encoded_certificate(block_hash)
     if certificate is None:
         raise SyncError(f"block {height} has no certificate here")

@@ -71,16 +71,16 @@ class StateWalk:
         self._stack.pop()
         if kind != CODE:
             try:
-                below = _below(kind, rlp.decode(data))
+                found = below(kind, rlp.decode(data))
             except MalformedRLP as error:
                 raise BadSnapshotError(
                     f"node 0x{digest.hex()} is no trie node: {error}"
                 ) from error
-            self._stack += reversed(below)
+            self._stack += reversed(found)
         return wanted
 
 
-def _below(kind: int, node: rlp.Decoded) -> list[Wanted]:
+def below(kind: int, node: rlp.Decoded) -> list[Wanted]:
     """What a node leads to, in order."""
     items = rlp.as_list(node)
     if len(items) == 17:
@@ -102,5 +102,5 @@ def _below(kind: int, node: rlp.Decoded) -> list[Wanted]:
 
 def _child(kind: int, item: rlp.Decoded) -> list[Wanted]:
     if not isinstance(item, bytes):  # shorter than a hash, it stands in its parent
-        return _below(kind, item)
+        return below(kind, item)
     return [(kind, rlp.as_bytes(item, 32))] if item else []

@@ -59,7 +59,11 @@ def test_every_command_has_help_and_an_example(group: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["init", "node", "export", "import", "snapshot", "restore", "rollback"]
+    "command",
+    [
+        *("init", "node", "export", "import", "snapshot", "restore", "rollback"),
+        "prune",
+    ],
 )
 def test_what_operators_do_is_one_word(command: str) -> None:
     result = runner.invoke(app, [command, "--help"])

@@ -113,6 +113,12 @@ def test_a_fifth_node_joins_by_snapshot_and_has_the_same_state(
     ):
         assert database.base() >= INTERVAL
         assert database.base() % INTERVAL == 0
+        base = database.base()
+    report = json.loads(run("audit", str(home), "--json"))
+    assert report["mismatches"] == []
+    assert (report["first_block"], report["trusted_state"]) == (base, base - 1)
+    assert report["blocks"] == report["head"] - base + 2
+    assert f"begins        with block {base}" in run("audit", str(home))
 
 
 SPEC = ChainSpec.load("devnet")

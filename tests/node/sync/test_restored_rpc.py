@@ -35,8 +35,10 @@ def test_rpc_of_a_restored_node(restored: RunningNode) -> None:
     for method, *params in (
         ("eth_getBlockByNumber", early, False),
         ("lockstep_sidecar", early),
-        ("eth_getBalance", account, early),
     ):
         error = restored.error(method, *params)
         assert error["code"] == 4444
         assert error["message"].startswith("pruned history unavailable: no ")
+    error = restored.error("eth_getBalance", account, early)
+    assert error["code"] == -32000
+    assert error["message"].startswith("missing trie node ")
