@@ -14,6 +14,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from chain.database import ChainDatabase
 from node.consensus_metrics import ConsensusMetrics
 from node.mempool import Mempool
 from node.p2p.counters import Counters
@@ -70,6 +71,21 @@ class Metrics:
             "1 while blocks that others have are fetched",
             registry=self.registry,
         )
+        self.first_block = Gauge(
+            "lockstep_store_first_block",
+            "Lowest block above genesis that is here whole",
+            registry=self.registry,
+        )
+        self.first_state = Gauge(
+            "lockstep_store_first_state",
+            "Lowest height from which on all states are here",
+            registry=self.registry,
+        )
+        self.snapshot = Gauge(
+            "lockstep_store_snapshot_height",
+            "Of the newest snapshot that is offered to peers; 0: none",
+            registry=self.registry,
+        )
         self.refused = Counter(
             "lockstep_mempool_refused",
             "Transactions refused by the mempool or dropped while building",
@@ -100,6 +116,12 @@ class Metrics:
         """Count a transaction that did not get into the mempool or left it unused."""
         self.refused.labels(reason).inc()
         self.failed.inc()
+
+    def watch_store(self, database: ChainDatabase, snapshot: Callable[[], int]) -> None:
+        """Show what is kept, and the height of the newest snapshot."""
+        self.first_block.set_function(database.base)
+        self.first_state.set_function(database.state_base)
+        self.snapshot.set_function(snapshot)
 
     def watch_mempool(self, mempool: Mempool) -> None:
         """Show what waits in a pool whenever metrics are asked for."""

@@ -190,6 +190,9 @@ class Node:
         """Let the metrics look at what changes by itself."""
         metrics = self.metrics
         metrics.watch_mempool(self.mempool)
+        metrics.watch_store(
+            self.chain.database, lambda: self.housekeeper.snapshots.newest
+        )
         metrics.watch_sync(self.catching_up)
         metrics.consensus.watch_round(lambda: self.engine.round)
         if self.switch is not None:

@@ -125,6 +125,12 @@ class SnapshotSync:
         self._served_changed = trio.Event()
 
     @property
+    def newest(self) -> int:
+        """The height of the newest snapshot that is offered; 0: none."""
+        heights = (each.manifest.height for each in self._served.values())
+        return max(heights, default=0)
+
+    @property
     def progress(self) -> tuple[int, int]:
         """Chunks that were restored, of how many; (0, 0) before one is found."""
         restorer = self._restorer

@@ -513,12 +513,19 @@ def test_a_running_node_prunes_and_takes_snapshots(tmp_path: Path) -> None:
             while database.base() < 20:
                 await node.engine.step()
                 await trio.lowlevel.checkpoint()
-            while len(list((tmp_path / "snapshots").glob("*.snapshot"))) < 2:
+            seen = {node.housekeeper.snapshots.newest}
+            while len(seen) < 3:
                 await node.engine.step()
+                seen.add(node.housekeeper.snapshots.newest)
             nursery.cancel_scope.cancel()
 
     trio.run(main)
     head = database.head().number
+    shown = node.exposition()[0].decode()
+    assert f"lockstep_store_first_block {float(database.base())}\n" in shown
+    assert f"lockstep_store_first_state {float(database.state_base())}\n" in shown
+    newest = max((tmp_path / "snapshots").glob("*.snapshot")).stem
+    assert f"lockstep_store_snapshot_height {float(newest)}\n" in shown
     assert head - 256 < database.base() + 40
     assert head - 100 < database.state_base()
     prune_all(database, Plan.of(database, 256, 16))
