@@ -15,6 +15,7 @@ PARTS = (
     "hashing",
     "p2p",
     "sync",
+    "network",
 )
 
 

@@ -34,6 +34,7 @@ there is one chain, and the index by number never changes.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from chain import rlp
@@ -54,6 +55,10 @@ BASE_KEY: Final = b"a"
 STATE_BASE_KEY: Final = b"o"
 _PRUNING_KEY: Final = b"d"
 ROLLED_BACK_KEY: Final = b"x"
+
+
+# The head is read at every turn; a header never changes, and takes 60 us to decode.
+_decoded_header = lru_cache(maxsize=256)(Header.decode)
 
 
 def node_key(digest: bytes) -> bytes:
@@ -130,7 +135,7 @@ class ChainDatabase:
         Raises:
             NotFound: There is none.
         """
-        return Header.decode(self._need(b"h" + block_hash, "header", block_hash))
+        return _decoded_header(self._need(b"h" + block_hash, "header", block_hash))
 
     def hash_at(self, number: int) -> bytes | None:
         """The hash of the block at a height, or None above the head."""

@@ -13,6 +13,7 @@ commit.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from chain import rlp
@@ -54,6 +55,8 @@ class _Stored:
 
 
 _Node: TypeAlias = _Leaf | _Extension | _Branch
+# Nodes near the root are read by every transaction. What is decoded is only read.
+_decoded = lru_cache(maxsize=8_192)(rlp.decode)
 
 
 class Trie:
@@ -123,7 +126,7 @@ class Trie:
             return node
         reference = node.reference
         items = (
-            rlp.decode(self._reader(reference))
+            _decoded(self._reader(reference))
             if isinstance(reference, bytes)
             else reference
         )

@@ -169,6 +169,7 @@ class Engine:
         self.previous: Height | None = None
         self.evidence = EvidencePool(ledger.epochs)
         self.changed = trio.Event()
+        self.listeners: list[Callable[[], None]] = []
 
     # -- for others --------------------------------------------------------------
 
@@ -320,6 +321,8 @@ class Engine:
     def _note_change(self) -> None:
         self.changed.set()
         self.changed = trio.Event()
+        for listener in self.listeners:
+            listener()
 
     # -- intake ------------------------------------------------------------------
 

@@ -4,7 +4,8 @@ Nodes tell their peers where they are (`Standing`) and whose votes and which par
 have (`VoteBits`, `PartBits`). For each peer one task compares that with what is here
 and sends the difference. What we made leaves at once; what others made is relayed when
 the peer has had `RELAY_SECONDS` to get it from its author, so that in a full mesh
-hardly anything travels twice, and in a sparse one everything arrives.
+hardly anything travels twice, and in a sparse one everything arrives. What happens
+within `GATHER_SECONDS` is told together.
 
 Nothing depends on a message having arrived: every `REFRESH_SECONDS` a node says again
 where it is and what it has, and forgets what it sent that was not confirmed since.
@@ -44,6 +45,7 @@ from node.p2p.errors import PeerFaultError
 from node.p2p.interface import Channel, Peer
 
 RELAY_SECONDS = 0.1
+GATHER_SECONDS = 0.005
 REFRESH_SECONDS = 1.0
 ROUNDS_OFFERED_AHEAD = 2
 
@@ -148,6 +150,7 @@ class Gossip:
             PeerFaultError: it said what no correct node says.
         """
         conversation = _Conversation(self._engine, peer)
+        self._engine.listeners.append(conversation.wake)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(conversation.speak)
@@ -156,6 +159,7 @@ class Gossip:
                     self.heights[peer.id] = conversation.known.height
                 nursery.cancel_scope.cancel()
         finally:
+            self._engine.listeners.remove(conversation.wake)
             self.heights.pop(peer.id, None)
 
     @property
@@ -172,8 +176,12 @@ class _Conversation:
         self._peer = peer
         self.known = _Known()
         self._told = _Told()
-        self._heard = trio.Event()
+        self._changed = trio.Event()
         self._refreshed = -math.inf
+
+    def wake(self) -> None:
+        """Something changed, here or at the peer."""
+        self._changed.set()
 
     # -- listening ---------------------------------------------------------------
 
@@ -192,7 +200,7 @@ class _Conversation:
             self._take(message)
         except ConsensusError as error:
             raise PeerFaultError(str(error)) from error
-        self._heard.set()
+        self.wake()
 
     def _take(self, message: Message) -> None:
         known = self.known
@@ -253,7 +261,7 @@ class _Conversation:
     async def speak(self) -> None:
         """Tell where we are and send what the peer lacks, for ever."""
         while True:
-            changed, self._heard = self._engine.changed, trio.Event()
+            self._changed = trio.Event()
             if trio.current_time() >= self._refreshed + REFRESH_SECONDS:
                 self._refreshed = trio.current_time()
                 self._told = _Told()
@@ -264,7 +272,8 @@ class _Conversation:
                 await self._send(message)
             deadline = min(self._refreshed + REFRESH_SECONDS, self._next_relay())
             with trio.move_on_at(deadline):
-                await _first_of(changed, self._heard)
+                await self._changed.wait()
+            await trio.sleep(GATHER_SECONDS)
 
     async def _send(self, message: Message) -> None:
         await self._peer.send(_CHANNEL[type(message)].id, encode(message))
@@ -399,15 +408,3 @@ class _Conversation:
             assembly.arrived + RELAY_SECONDS for assembly in height.assemblies.values()
         ]
         return min((each for each in due if each > now), default=math.inf)
-
-
-async def _first_of(one: trio.Event, other: trio.Event) -> None:
-    """Return when either is set."""
-    async with trio.open_nursery() as nursery:
-
-        async def wait(event: trio.Event) -> None:
-            await event.wait()
-            nursery.cancel_scope.cancel()
-
-        nursery.start_soon(wait, one)
-        nursery.start_soon(wait, other)

@@ -5,12 +5,13 @@ peers, rounds or clocks but for the bound on the time that filling a block may t
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from chain.block import Block
+from chain.crypto import keccak
 from chain.database import ChainDatabase
 from chain.header import Header
 from chain.sidecar import CommitCertificate
@@ -67,10 +68,12 @@ class Ledger:
             forks: Rules by height.
             epochs: Who votes when.
         """
+        # `known`: transactions that were decoded already, by hash, from any thread.
         self.database = database
         self.forks = forks
         self.epochs = epochs
         self.genesis_hash = epochs.genesis_hash
+        self.known: Callable[[bytes], Transaction | None] = _nothing
 
     @property
     def head(self) -> Header:
@@ -185,6 +188,7 @@ class Ledger:
             block,
             offences=tuple(map(as_runtime, found.offences)),
             absent=found.absent,
+            read=self._read,
         )
 
     def commit(self, executed: ExecutedBlock, certificate: CommitCertificate) -> None:
@@ -203,5 +207,17 @@ class Ledger:
 
     def transactions(self, block: Block) -> tuple[Transaction, ...]:
         """The decoded transactions of a checked block."""
-        chain_id = self.forks.chain_id
-        return tuple(decode(raw, chain_id) for raw in block.transactions)
+        return tuple(map(self._read, block.transactions))
+
+    def _read(self, raw: bytes) -> Transaction:
+        """Decode a transaction, unless that was done when it entered the mempool.
+
+        Raises:
+            MalformedTransaction: it is none of this chain.
+        """
+        known = self.known(keccak(raw))
+        return decode(raw, self.forks.chain_id) if known is None else known
+
+
+def _nothing(_: bytes) -> None:
+    """Nothing is known before a mempool is there."""

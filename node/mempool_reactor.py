@@ -1,9 +1,11 @@
 """Gossip of waiting transactions, without echo.
 
 To each peer goes, once, every transaction that is admitted here and that the peer is
-not known to have: a small one whole, a large one as an offer of its hash, which the
-peer may request. What waited before the peer came is offered by hash only. What a peer
-sent, offered or was sent is remembered in a bounded set, and never sent to it.
+not known to have: a small one of a client of this node whole, a large one, and one that
+a peer brought, as an offer of its hash, which the peer may request. So in a full mesh a
+transaction travels whole once to each node, and in a sparse one it arrives too. What
+waited before the peer came is offered by hash only. What a peer sent, offered or was
+sent is remembered in a bounded set, and never sent to it.
 
 An offered transaction is requested from one peer at a time, and of each peer only so
 many at once. If it does not come in time, another peer that offered it is asked.
@@ -67,7 +69,7 @@ class GossipLimits:
     """Bounds and times. Times are in seconds, sizes in bytes.
 
     Attributes:
-        small: A transaction up to this size is sent whole.
+        small: A client's transaction up to this size is sent whole.
         known: Hashes remembered per peer.
         refused: Hashes of refused transactions remembered for all peers.
         refusal: How long a refused transaction is passed over.
@@ -86,7 +88,7 @@ class GossipLimits:
     offered: int = 8_192
     asked: int = 256
     patience: float = 5.0
-    linger: float = 0.02
+    linger: float = 0.1
     recoveries: float = 500.0
     burst: float = 2_000.0
 
@@ -171,6 +173,7 @@ class MempoolReactor:
         self._recovery = Recovery(chain_id)
         self._refused: OrderedDict[bytes, float] = OrderedDict()
         self._asked: dict[bytes, float] = {}
+        self._brought = BoundedSet(self._limits.known)
         self._news = trio.Event()
         mempool.listeners.append(self._wake)
 
@@ -219,6 +222,7 @@ class MempoolReactor:
         for raw in raws:
             digest = keccak(raw)
             attendance.known.add(digest)
+            self._brought.add(digest)
             self._asked.pop(digest, None)
             if attendance.asked.pop(digest, None) is not None:
                 attendance.wake()
@@ -318,18 +322,19 @@ class MempoolReactor:
         while True:
             news = self._news
             waiting, arrival = self._mempool.since(arrival)
-            small = self._limits.small
             fresh = [each for each in waiting if each.hash not in known]
-            whole = [each for each in fresh if len(each.raw) <= small]
+            whole = [each for each in fresh if self._goes_whole(each)]
             for transaction in whole:
                 known.add(transaction.hash)
             for batch in batches(each.raw for each in whole):
                 await peer.send(MEMPOOL.id, encode(batch))
-            await self._offer(
-                attendance, [each for each in fresh if len(each.raw) > small]
-            )
+            await self._offer(attendance, [e for e in fresh if e.hash not in known])
             await news.wait()
             await trio.sleep(self._limits.linger)
+
+    def _goes_whole(self, transaction: Transaction) -> bool:
+        small = len(transaction.raw) <= self._limits.small
+        return small and transaction.hash not in self._brought
 
     async def _offer(
         self, attendance: _Attendance, transactions: Sequence[Transaction]

@@ -126,6 +126,7 @@ class Node:
         self.chain = chain
         self._address = None if validator is None else validator.signer.address
         self.metrics = Metrics(self._address)
+        self._view: StateView | None = None  # of the head, for admissions
         limits = PoolLimits(
             transactions=config.mempool_transactions,
             size=config.mempool_bytes,
@@ -141,6 +142,7 @@ class Node:
             journal=journal,
         )
         ledger = chain.ledger
+        ledger.known = self.mempool.get
         self.engine = Engine(
             ledger,
             wal,
@@ -200,7 +202,10 @@ class Node:
 
     def _account(self, address: bytes) -> Account:
         database = self.chain.database
-        view = StateView(database, database.head().state_root)
+        root = database.head().state_root
+        if self._view is None or self._view.root != root:
+            self._view = StateView(database, root)
+        view = self._view
         return Account(nonce=view.nonce(address), balance=view.balance(address))
 
     async def run(self, stop: trio.Event, *, ready: Callable[[str], None]) -> None:

@@ -8,8 +8,9 @@ Nothing is written here: an `ExecutedBlock` carries what must be, and
 `ChainDatabase.commit` writes it in one batch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from chain.block import Block
 from chain.bloom import union
@@ -266,12 +267,14 @@ def import_block(
     offences: tuple[Offence, ...] = (),
     absent: tuple[bytes, ...] = (),
     table: Mapping[bytes, Precompile] | None = None,
+    read: Callable[[bytes], Transaction] | None = None,
 ) -> ExecutedBlock:
     """Execute somebody else's block and hold every field against the result.
 
     What consensus decides (who proposes, the beacon, signatures, the validator set)
     is consensus' to check; `offences` and `absent` it reads from the sidecar, and they
-    are as in `BlockAttributes`. `table` is as for `BlockBuilder`.
+    are as in `BlockAttributes`. `table` is as for `BlockBuilder`. `read` decodes a
+    transaction, for callers who have decoded most of them before.
 
     Raises:
         InvalidBlock: Some field or transaction breaks a rule.
@@ -293,9 +296,10 @@ def import_block(
         ),
         table=table,
     )
+    read = partial(decode, chain_id=rules.chain_id) if read is None else read
     for index, raw in enumerate(block.transactions):
         try:
-            builder.apply(decode(raw, rules.chain_id))
+            builder.apply(read(raw))
         except (MalformedTransaction, TransactionInvalid, BlockFull) as error:
             raise InvalidBlock(
                 f"transaction {index}", "a valid transaction", str(error)

@@ -274,7 +274,7 @@ class StateView:
 
     def __init__(self, database: ChainDatabase, state_root: bytes) -> None:
         self._database = database
-        self._root = state_root
+        self.root = state_root
         self._world = World(database, state_root)
 
     def balance(self, address: bytes) -> int:
@@ -302,7 +302,7 @@ class StateView:
             balance=account.balance,
             code_hash=account.code_hash,
             storage_root=account.storage_root,
-            account_proof=prove(read, self._root, keccak(address)),
+            account_proof=prove(read, self.root, keccak(address)),
             storage=tuple(
                 StorageProof(
                     slot,

@@ -223,7 +223,10 @@ class Connection:
             self._writing_since = None
 
     async def _wait_for_work(self, pause: float | None) -> None:
-        with trio.move_on_after(float("inf") if pause is None else pause):
+        if pause is None:
+            await self._work.park()
+            return
+        with trio.move_on_after(pause):
             await self._work.park()
 
     async def _watch(self) -> None:

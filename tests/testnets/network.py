@@ -64,6 +64,11 @@ class NodeProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def pid(self) -> int | None:
+        """Of the process that was started last."""
+        return None if self._process is None else self._process.pid
+
+    @property
     def running(self) -> bool:
         """Whether there is a process."""
         return self._process is not None and self._process.poll() is None
@@ -118,7 +123,7 @@ class Testnet:
         self.faults: list[str] = []
         self._spaces = Namespaces(manifest.nodes) if manifest.cuts else None
         total = manifest.nodes + sum(s.action is Action.TWIN for s in manifest.steps)
-        self._ports = Ports(_free_ports(total), _free_ports(total))
+        self._ports = Ports(free_ports(total), free_ports(total))
         spec = ChainSpec.load("devnet")
         consensus = spec.consensus.model_copy(
             update={"epoch_blocks": manifest.epoch_blocks}
@@ -308,7 +313,7 @@ class Testnet:
         ]
 
 
-def _free_ports(count: int) -> int:
+def free_ports(count: int) -> int:
     """The first of some ports in a row that nobody listens on at this moment."""
     for _ in range(_TRIES):
         with socket.socket() as probe:
