@@ -86,7 +86,6 @@ class Load:
     seconds: float
     ports: tuple[int, ...]
     chain_id: int
-    first_nonce: int
 
     @property
     def count(self) -> int:
@@ -128,10 +127,15 @@ def _sender_address(sender: int) -> bytes:
 
 def _signed(load: Load) -> list[bytes]:
     """Every transfer of a load, signed before the clock runs."""
+    client = Client(load.ports[0])
+    nonces = [
+        int(client.ask("eth_getTransactionCount", "0x" + address.hex(), "latest"), 16)
+        for address in map(_sender_address, range(SENDERS))
+    ]
     return [
         Unsigned(
             chain_id=load.chain_id,
-            nonce=load.first_nonce + index // SENDERS,
+            nonce=nonces[index % SENDERS] + index // SENDERS,
             gas=21_000,
             max_fee_per_gas=10**11,
             max_priority_fee_per_gas=10**9,
@@ -233,13 +237,10 @@ class Network:
     members: Sequence[Member]
     ports: tuple[int, ...]
     chain_id: int
-    nonce: int = 0
 
     def load(self, rate: float, seconds: float) -> Outcome:
         """Play a load."""
-        load = Load(rate, seconds, self.ports, self.chain_id, self.nonce)
-        self.nonce += load.count // SENDERS
-        return perform(load)
+        return perform(Load(rate, seconds, self.ports, self.chain_id))
 
     def cpu(self) -> float:
         """Seconds that all nodes together have computed."""

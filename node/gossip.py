@@ -7,8 +7,9 @@ the peer has had `RELAY_SECONDS` to get it from its author, so that in a full me
 hardly anything travels twice, and in a sparse one everything arrives. What happens
 within `GATHER_SECONDS` is told together.
 
-Nothing depends on a message having arrived: every `REFRESH_SECONDS` a node says again
-where it is and what it has, and forgets what it sent that was not confirmed since.
+Nothing depends on a message having arrived: a node that has stood still for
+`REFRESH_SECONDS` says again where it is and what it has, and forgets what it sent that
+was not confirmed since.
 
 A peer that is one height behind is served from the height before: its proposal and
 parts, and the precommits as a `Quorum`, which also helps one that an equivocator
@@ -45,7 +46,7 @@ from node.p2p.errors import PeerFaultError
 from node.p2p.interface import Channel, Peer
 
 RELAY_SECONDS = 0.1
-GATHER_SECONDS = 0.005
+GATHER_SECONDS = 0.01
 REFRESH_SECONDS = 1.0
 ROUNDS_OFFERED_AHEAD = 2
 
@@ -291,6 +292,7 @@ class _Conversation:
                 told.votes.clear()
                 told.parts.clear()
             told.standing = standing
+            self._refreshed = trio.current_time()  # the peer hears from us
             yield standing
         for wanted in sorted(height.wanted):
             yield Want(height.number, wanted)
