@@ -267,9 +267,8 @@ class _Conversation:
                 self._refreshed = trio.current_time()
                 self._told = _Told()
                 self.known.forget_sent()
-            for message in self._news():
-                await self._send(message)
-            for message in self._gifts():
+            # Chosen at one moment: while a message is sent, anything may change.
+            for message in (*self._news(), *self._gifts()):
                 await self._send(message)
             deadline = min(self._refreshed + REFRESH_SECONDS, self._next_relay())
             with trio.move_on_at(deadline):

@@ -10,6 +10,7 @@ from chain.transaction import decode as decode_transaction
 from consensus.messages import Ballot, decode, encode
 from consensus.votes import Vote, VoteKind, sign_vote
 from node.gossip import VOTE
+from node.height import Assembly
 from node.logbook import Received
 from tests.node.network import Network, keys, make_network, run
 from tests.node.tiny import ALICE, CHAIN_ID, transfer
@@ -136,3 +137,22 @@ def test_votes_that_a_decision_overtook_still_accuse(tmp_path: Path) -> None:
         assert accused == [other.address]
 
     play(network, story, engines=[0])
+
+
+def test_what_changes_while_a_peer_is_told_disturbs_nothing(tmp_path: Path) -> None:
+    """Every message that is sent makes another proposal appear meanwhile."""
+    network = make_network(tmp_path, 2)
+
+    def tamper(source: int, _: int, __: int, payload: bytes) -> bytes:
+        height = network.nodes[source].engine.current
+        if height is not None and len(height.assemblies) < 8:
+            root = bytes((len(height.assemblies), *bytes(31)))
+            height.assemblies.setdefault(root, Assembly(root, 1))
+        return payload
+
+    network.tamper = tamper
+
+    async def story() -> None:
+        await network.reach(3)
+
+    play(network, story)
