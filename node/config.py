@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from node.doppelganger import DEFAULT_HEIGHTS, DEFAULT_SECONDS
 from node.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "LOCKSTEP_"
@@ -52,8 +53,10 @@ class NodeConfig(BaseModel):
     """A file whose first line is the password of the validator's encrypted key."""
     signer: str = ""
     """Another process that signs: unix:PATH or tcp:ID@HOST:PORT; empty: this one."""
-    doppelganger_heights: int = Field(default=3, ge=0, le=10_000)
+    doppelganger_heights: int = Field(default=DEFAULT_HEIGHTS, ge=0, le=10_000)
     """For how many heights a validator listens when its last-sign-state may be old."""
+    doppelganger_seconds: float = Field(default=DEFAULT_SECONDS, gt=0, le=86_400)
+    """For how long it listens at one height, if it can only have been away."""
 
     p2p_listen: str = ""
     """host:port for other nodes; empty: none can connect."""

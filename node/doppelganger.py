@@ -6,17 +6,27 @@ was lost or comes from an old backup, nor when two machines run with one key. So
     the state, when signing is asked for first           then
     ---------------------------------------------------  ------------------------------
     reaches the last committed height                    sign at once
+    reaches that of the database and the log, and ends   listen for some heights, or
+    before that of the network                           for some seconds in which no
+                                                         height ends; then sign
     is missing, or ends before the last committed        listen for some heights, then
-    height of the database, the log or the network       sign
+    height of the database or the log                    sign
 
     a vote by our own key that we did not sign           never sign, until a restart
 
-Listening does no harm: every committed height was signed by more than two thirds of the
-stake, so those whose state ends before it are fewer than a third and the chain goes on
-without them. Only when many lost their states must somebody decide that no vote of
-theirs can be under way, and set the number of heights to 0.
+Every committed height was signed by more than two thirds of the stake, so those whose
+state ends before it are fewer than a third and the chain goes on without them, as long
+as the others are there and vote. When an election makes the set smaller, or others go
+away too, the chain may need who listens. Most often that one was only away, and nothing
+is wrong with its state: it agrees with everything else on its disk. So it waits for no
+more than some seconds at one height: a double is heard in them, and peers tell it what
+an earlier self signed at this height. A state that was lost is another matter. When the
+chain stands still without it, somebody must decide that no vote of it can be under way,
+and set the number of heights to 0.
 """
 
+import math
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -27,6 +37,7 @@ from node.signer import Signer
 from node.signstate import order, shown
 
 DEFAULT_HEIGHTS: Final = 3
+DEFAULT_SECONDS: Final = 10.0
 
 _log = structlog.get_logger("node.doppelganger")
 
@@ -35,7 +46,13 @@ class Guard:
     """The decision for one life of a process."""
 
     def __init__(
-        self, signer: Signer, committed: int, *, heights: int = DEFAULT_HEIGHTS
+        self,
+        signer: Signer,
+        committed: int,
+        *,
+        heights: int = DEFAULT_HEIGHTS,
+        seconds: float = math.inf,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin.
 
@@ -43,12 +60,19 @@ class Guard:
             signer: Tells what was signed last.
             committed: The last height that the database or the log knows as committed.
             heights: For how many heights to listen; 0 never listens.
+            seconds: For how long to listen at one height, if the state reaches
+                `committed`.
+            now: A clock that never goes back.
         """
         last = signer.last
         self._last = None if last is None else last.subject
         self._known_until = signer.last_height
         self._committed = committed
         self._heights = heights
+        whole = self._known_until is not None and self._known_until >= committed
+        self._seconds = seconds if whole else math.inf
+        self._now = now
+        self._standing: tuple[int, float] | None = None  # a height, asked for since
         self._behind: Callable[[], bool] = lambda: False
         self._clear = False
         self._until: int | None = None  # the height at which listening ends
@@ -114,7 +138,10 @@ class Guard:
                 hint="if this is the only node with this key, and the chain stands "
                 "still without it, set doppelganger_heights = 0 once",
             )
-        if height >= self._until:
+        now = self._now()
+        if self._standing is None or self._standing[0] != height:
+            self._standing = height, now
+        if height >= self._until or now - self._standing[1] >= self._seconds:
             self._clear = True
             _log.info("nobody else was heard with this key: signing", height=height)
 

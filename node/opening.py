@@ -162,8 +162,13 @@ def opened_node(
         validator = None
         if signer is not None:
             committed = max(database.head().number, wal.ended)
-            heights = config.doppelganger_heights
-            validator = Validator(signer, Guard(signer, committed, heights=heights))
+            guard = Guard(
+                signer,
+                committed,
+                heights=config.doppelganger_heights,
+                seconds=config.doppelganger_seconds,
+            )
+            validator = Validator(signer, guard)
         journal = PoolJournal(directory.path / "mempool.journal")
         identity = None
         if config.p2p_listen or config.p2p_persistent_peers or config.p2p_bootstrap:

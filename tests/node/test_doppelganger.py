@@ -27,15 +27,31 @@ class State:
     last_height: int | None
 
 
+class Stopwatch:
+    """A clock that tests turn."""
+
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
 def guard(
-    last: Subject | int | None, committed: int = 10, *, heights: int = 3
+    last: Subject | int | None,
+    committed: int = 10,
+    *,
+    heights: int = 3,
+    now: Stopwatch | None = None,
 ) -> Guard:
     """The last subject signed, or 0 for a new key, or None for a lost state."""
     if isinstance(last, Subject):
         state = State(Signed(last, b""), last.height)
     else:
         state = State(None, last)
-    return Guard(cast("Signer", state), committed, heights=heights)
+    signer = cast("Signer", state)
+    if now is None:
+        return Guard(signer, committed, heights=heights)
+    return Guard(signer, committed, heights=heights, seconds=10.0, now=now)
 
 
 @pytest.mark.parametrize("last", [10, 11, 12])
@@ -75,6 +91,46 @@ def test_a_network_that_went_on_makes_a_state_old_that_was_not() -> None:
     mine = guard(prevote(10), committed=10)
     assert not mine.may_sign(500)
     assert mine.may_sign(503)
+
+
+@pytest.mark.parametrize(
+    ("last", "committed"), [(prevote(10), 10), (prevote(11), 10), (0, 0)]
+)
+def test_who_was_only_away_does_not_wait_for_a_chain_that_stands_still(
+    last: Subject | int, committed: int
+) -> None:
+    now = Stopwatch()
+    mine = guard(last, committed, now=now)
+    assert not mine.may_sign(40)
+    now.seconds = 9.0
+    assert not mine.may_sign(41)
+    now.seconds = 18.5
+    assert not mine.may_sign(41)
+    now.seconds = 19.0
+    assert mine.may_sign(41)
+    assert mine.may_sign(41)
+    assert mine.reason is None
+
+
+@pytest.mark.parametrize("last", [None, prevote(9)])
+def test_who_lost_its_state_waits_for_heights_however_long(
+    last: Subject | None,
+) -> None:
+    now = Stopwatch()
+    mine = guard(last, now=now)
+    assert not mine.may_sign(40)
+    now.seconds = 10_000.0
+    assert not mine.may_sign(40)
+    assert mine.may_sign(43)
+
+
+def test_a_double_that_is_heard_while_the_chain_stands_still_ends_signing() -> None:
+    now = Stopwatch()
+    mine = guard(prevote(10), now=now)
+    assert not mine.may_sign(40)
+    mine.saw_own_vote(prevote(40))
+    now.seconds = 100.0
+    assert not mine.may_sign(40)
 
 
 def test_nothing_is_decided_while_blocks_are_fetched() -> None:

@@ -19,6 +19,7 @@ from tests.node.network import Network, keys, make_network, run
 from tests.node.tiny import ETHER, Clock, make_node
 
 HEIGHTS = 3
+PATIENCE = 10.0
 SECONDS = 300.0
 
 
@@ -34,7 +35,13 @@ def guarded(node: Node) -> Guard:
     validator = node.engine._validator
     assert validator is not None
     committed = node.chain.database.head().number
-    guard = Guard(validator.signer, committed, heights=HEIGHTS)
+    guard = Guard(
+        validator.signer,
+        committed,
+        heights=HEIGHTS,
+        seconds=PATIENCE,
+        now=trio.current_time,
+    )
     guard.wait_while(node._behind)
     node.engine._validator = Validator(validator.signer, guard)
     return guard
@@ -167,3 +174,33 @@ def test_a_machine_restored_from_a_backup_does_not_sign_the_past_again(
     ]
     assert later
     assert min(later) > signed_before + HEIGHTS
+
+
+def test_a_chain_that_needs_who_was_only_away_goes_on(tmp_path: Path) -> None:
+    """The third of four is back and listens when the fourth goes for good."""
+    network = make_network(tmp_path)
+
+    def live(height: int, engines: tuple[int, ...]) -> None:
+        async def story() -> None:
+            async with trio.open_nursery() as nursery:
+                for index in engines:
+                    nursery.start_soon(network.nodes[index].sync.run)
+                await network.reach(height, engines)
+                nursery.cancel_scope.cancel()
+
+        async def main() -> None:
+            with trio.fail_after(SECONDS):
+                await run(network, story, engines=engines)
+
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))
+        network.agree()
+
+    live(3, (0, 1, 2, 3))
+    live(6, (0, 1, 3))
+    late = network.nodes[2]
+    guard = guarded(late)
+    guard.wait_while(lambda: late.chain.database.head().number < 6)
+    live(9, (0, 1, 2))
+    assert guard.reason is None
+    assert innocent(network)
+    assert max(signatures(network, late)) >= 8
