@@ -4,6 +4,8 @@ Promises:
 
 - `write` is atomic and, unless told otherwise, on the disk when it returns. A crash
   leaves either all of a batch or nothing of it.
+- After a write that failed no other one is tried: LevelDB would append it to what is
+  left of the first, and drop both when it is opened again.
 - One process at a time: a second opener gets `StoreLocked`.
 - Reads need no lock; a `Store` may be read from several threads.
 
@@ -66,6 +68,9 @@ class Store(ABC):
             puts: Values to set.
             deletes: Keys to remove; absent ones are no error.
             sync: Return only when the batch is on the disk.
+
+        Raises:
+            StoreError: The disk refused this batch, or an earlier one.
         """
 
     @abstractmethod
@@ -127,6 +132,7 @@ class _MemoryStore(Store):
 
 class _LevelStore(Store):
     def __init__(self, path: Path) -> None:
+        self._failure = ""
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._database = plyvel.DB(
@@ -139,18 +145,20 @@ class _LevelStore(Store):
             )
         except plyvel.CorruptionError as error:
             raise StoreCorrupt(
-                f"{path}: the database is damaged ({error}); restore a copy or sync "
-                "again into an empty directory"
+                f"{path}: the database is damaged ({_told(error)}); restore a "
+                "copy or sync again into an empty directory"
             ) from error
         except plyvel.IOError as error:
             # LevelDB reports a held lock and a missing permission alike; only the
-            # message tells them apart.
-            if "lock" in str(error).lower():
+            # message tells them apart, and the path in it may be anything.
+            if _told(error).startswith("IO error: lock "):
                 raise StoreLocked(
                     f"{path}: another process has this database open; stop it, or "
                     "choose another data directory"
                 ) from error
-            raise StoreError(f"{path}: cannot open the database: {error}") from error
+            raise StoreError(
+                f"{path}: cannot open the database: {_told(error)}"
+            ) from error
         except OSError as error:
             raise StoreError(f"{path}: cannot make the directory: {error}") from error
 
@@ -159,7 +167,7 @@ class _LevelStore(Store):
         try:
             value: bytes | None = self._database.get(key)
         except (plyvel.Error, RuntimeError) as error:  # RuntimeError: already closed
-            raise StoreError(f"cannot read the database: {error}") from error
+            raise StoreError(f"cannot read the database: {_told(error)}") from error
         return value
 
     @override
@@ -170,6 +178,8 @@ class _LevelStore(Store):
         *,
         sync: bool = True,
     ) -> None:
+        if self._failure:
+            raise StoreError(f"the database failed before: {self._failure}")
         try:
             with self._database.write_batch(transaction=True, sync=sync) as batch:
                 for key, value in puts.items():
@@ -177,7 +187,8 @@ class _LevelStore(Store):
                 for key in deletes:
                     batch.delete(key)
         except (plyvel.Error, RuntimeError) as error:
-            raise StoreError(f"cannot write the database: {error}") from error
+            self._failure = _told(error)
+            raise StoreError(f"cannot write the database: {_told(error)}") from error
 
     @override
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -185,7 +196,7 @@ class _LevelStore(Store):
             with self._database.iterator(prefix=prefix) as rows:
                 yield from rows
         except (plyvel.Error, RuntimeError) as error:
-            raise StoreError(f"cannot read the database: {error}") from error
+            raise StoreError(f"cannot read the database: {_told(error)}") from error
 
     @override
     def compact(self) -> None:
@@ -197,3 +208,9 @@ class _LevelStore(Store):
     @override
     def close(self) -> None:
         self._database.close()
+
+
+def _told(error: Exception) -> str:
+    """What LevelDB says, which plyvel leaves as bytes."""
+    (said,) = error.args or ("",)
+    return said.decode(errors="replace") if isinstance(said, bytes) else str(said)

@@ -21,6 +21,7 @@ from consensus.light import Policy
 from genesis import ChainSpec, Genesis, SpecError, build
 from node.config import NodeConfig
 from node.datadir import DataDirectory
+from node.dbrepair import open_store
 from node.errors import ConfigError, DataDirectoryError
 from node.p2p.identity import NodeKey, load_node_key
 from node.p2p.settings import Network
@@ -55,7 +56,7 @@ def begin_at_snapshot(config: NodeConfig, directory: DataDirectory) -> bool:
         return True
     try:
         spec = ChainSpec.parse(content, str(directory.path / "chain.json"))
-        store = Store.open(directory.database)
+        store = open_store(directory.database)
     except (SpecError, ChainError) as error:
         raise DataDirectoryError(str(error)) from error
     try:

@@ -10,10 +10,10 @@ from typing import Any
 
 from chain.database import ChainDatabase
 from chain.errors import ChainError
-from chain.store import Store
 from genesis import ChainSpec, SpecError, ValidatorEntry, open_chain
 from node.config import NodeConfig
 from node.datadir import DataDirectory
+from node.dbrepair import open_store
 from node.disk import SYSTEM
 from node.doppelganger import Guard
 from node.engine import Validator
@@ -109,7 +109,7 @@ def opened_chain(
     origin = str(directory.path / "chain.json")
     try:
         spec = ChainSpec.parse(content, origin)
-        store = Store.open(directory.database)
+        store = open_store(directory.database)
     except (SpecError, ChainError) as error:
         raise DataDirectoryError(str(error)) from error
     try:

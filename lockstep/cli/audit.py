@@ -31,6 +31,7 @@ from node.audit import (
 )
 from node.chainfile import ChainFileReader
 from node.datadir import DataDirectory
+from node.dbrepair import open_store
 from node.errors import DataDirectoryError
 
 __all__ = ["app"]
@@ -88,7 +89,7 @@ def _opened(
             if not directory.database.is_dir():
                 raise DataDirectoryError(f"{path} holds no database")
             spec = ChainSpec.parse(content, str(path / "chain.json"))
-            store = Store.open(directory.database)
+            store = open_store(directory.database)
             try:
                 source = DatabaseSource(store)
                 yield spec, source, source.head_number() + 1

@@ -9,7 +9,6 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from chain.store import Store
 from genesis import ChainSpec
 from lockstep.cli.node import ConfigFileOption, DataDirOption, node_failures
 from lockstep.cli.options import JsonOption
@@ -17,6 +16,7 @@ from lockstep.errors import ConfigurationError
 from node.chainfile import ChainFileReader, write_chain_file
 from node.config import load_config
 from node.datadir import DataDirectory
+from node.dbrepair import open_store
 from node.exporting import records
 from node.opening import encode_spec, initialise, opened_chain
 from node.pruning import MIN_STATES, Pruned
@@ -229,7 +229,7 @@ def restore(
                 else ChainSpec.parse(content, str(directory.path / "chain.json"))
             )
             initialise(directory, spec, None)
-            store = Store.open(directory.database)
+            store = open_store(directory.database)
             try:
                 head = restore_snapshot(
                     file, spec, store, trusted_height, _hash(trusted_hash)

@@ -64,6 +64,16 @@ def test_a_second_opener_is_told(tmp_path: Path) -> None:
     first.close()
 
 
+def test_a_disk_that_refuses_is_no_other_process(tmp_path: Path) -> None:
+    """LevelDB's message for both names a path with LOCK in it."""
+    Store.open(tmp_path / "lock").close()
+    (tmp_path / "lock" / "LOCK").unlink()
+    (tmp_path / "lock" / "LOCK").mkdir()
+    with pytest.raises(StoreError, match=r"cannot open.*Is a directory") as told:
+        Store.open(tmp_path / "lock")
+    assert not isinstance(told.value, StoreLocked)
+
+
 def test_a_damaged_database_is_named(tmp_path: Path) -> None:
     first = Store.open(tmp_path)
     first.write({b"a": b"1"})

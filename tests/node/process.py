@@ -54,7 +54,7 @@ class CommandLine:
 class Process:
     """A devnet that runs until it is told to stop, or killed."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, **environment: str) -> None:
         self.log = directory.with_name(directory.name + ".log").open("ab")
         self.child = subprocess.Popen(  # noqa: S603 - our own program
             command(
@@ -69,6 +69,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,
+            env={**os.environ, **environment},
         )
         assert self.child.stdout is not None
         line = self.child.stdout.readline()
