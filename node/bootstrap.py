@@ -147,8 +147,9 @@ class Bootstrap:
         """The restorer of an offered snapshot; None when nobody can vouch for it yet.
 
         Raises:
-            BadSnapshotError: it is older than the trusted block, or cut otherwise.
-            FalseSnapshotError: its block is not of this chain.
+            BadSnapshotError: it is older than the trusted block, of another block at
+                its height, or cut otherwise.
+            FalseSnapshotError: its block is not the verified one of that height.
         """
         height, trusted_hash = self._trusted
         if manifest.height < height:
@@ -160,7 +161,7 @@ class Bootstrap:
             block_hash = await self._verified(manifest.height)
         if block_hash is None:
             return None
-        if block_hash != manifest.block_hash:
+        if block_hash != manifest.block_hash and manifest.height > height:
             raise FalseSnapshotError(
                 f"block {manifest.height} is 0x{block_hash.hex()}, "
                 f"not 0x{manifest.block_hash.hex()}"

@@ -99,9 +99,18 @@ class Housekeeper:
         Raises:
             DataDirectoryError: the directory of the snapshots cannot be used.
         """
-        if self._interval:
-            await trio.to_thread.run_sync(self._open)
-            self.snapshots.serve(self._newest())
+        try:
+            if self._interval:
+                await trio.to_thread.run_sync(self._open)
+                self.snapshots.serve(self._newest())
+            await self._attend(engine)
+        finally:
+            self.snapshots.serve([])
+            for file in self._files.values():
+                file.close()
+            self._files.clear()
+
+    async def _attend(self, engine: Engine) -> None:
         seen = math.nan
         while True:
             changed = engine.changed

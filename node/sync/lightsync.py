@@ -3,6 +3,8 @@
 Whoever begins at a snapshot trusts one height and hash. From there `verify` reaches
 any later header by the rules of `consensus.light`, with the light blocks of one peer. A
 light block that proves nothing is the fault of that peer; then the next one is asked.
+Another block at the trusted height is nobody's provable fault: perhaps the operator was
+told a wrong hash. It is logged, and the peer passed over.
 """
 
 from collections.abc import Callable, Sequence
@@ -167,6 +169,15 @@ class LightSync:
         """Verify with the light blocks of one peer; None when it lacks one."""
         block = await self._ask(helper, trusted[0])
         if block is None:
+            return None
+        if block.header.hash != trusted[1]:
+            _log.error(
+                "not the trusted block: a wrong hash was given, or the peer lies",
+                height=trusted[0],
+                trusted="0x" + trusted[1].hex(),
+                has="0x" + block.header.hash.hex(),
+                peer=helper.peer.address,
+            )
             return None
         search = Search(Trusted.root(*trusted, block.header, block.following), target)
         while (needed := search.needed) is not None:

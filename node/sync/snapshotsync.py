@@ -50,6 +50,7 @@ SNAPSHOTS = Channel(
     priority=1,
 )
 _OPEN_FETCHES = 8
+_REMEMBERED = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,9 @@ class SnapshotSync:
     async def _choose(self, begin: Begin, first: Manifest | None) -> Restorer | None:
         """The restorer of the newest manifest, of those that most peers offer."""
         now = trio.current_time()
+        if len(self._false) + len(self._retry) > _REMEMBERED:
+            self._false.clear()
+            self._retry.clear()
         offers = Counter(
             manifest
             for supplier in self._suppliers.values()

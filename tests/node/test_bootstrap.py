@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,7 @@ def restored(
     home: Path,
     servers: Iterable[list[Reactor]],
     enough: Callable[[], bool] = lambda: False,
+    trusted: str | None = None,
 ) -> Header | None:
     """Begin at a snapshot of these servers; None when stopped by `enough`."""
 
@@ -165,7 +167,7 @@ def restored(
                 "data_dir": home,
                 "p2p_persistent_peers": tuple(peers),
                 "sync_trust_height": 1,
-                "sync_trust_hash": "0x" + (source.hash_at(1) or b"").hex(),
+                "sync_trust_hash": trusted or "0x" + (source.hash_at(1) or b"").hex(),
                 "sync_trust_period": 1 << 40,
             }
             config = load_config(flags, environment={})
@@ -217,6 +219,22 @@ def test_a_snapshot_from_before_the_trusted_block_is_passed_over(
 def many(monkeypatch: pytest.MonkeyPatch) -> None:
     """Snapshots of many chunks."""
     monkeypatch.setattr("node.sync.snapshots.CHUNK_BYTES", 4_096)
+
+
+@pytest.mark.network
+def test_a_wrong_hash_bans_nobody(source: ChainDatabase, tmp_path: Path) -> None:
+    """The operator may have been told wrong; only a newer snapshot can be a lie."""
+    files = [snapshot(source, tmp_path / str(n), n) for n in (1, 4)]
+    looks = count()
+
+    def enough() -> bool:
+        return next(looks) > 200
+
+    store = Store.memory()
+    servers = [serving(source, files)]
+    assert restored(source, store, tmp_path, servers, enough, HASH) is None
+    assert ChainDatabase(store).is_empty()
+    assert json.loads((tmp_path / "addresses.json").read_text())["bans"] == []
 
 
 class Half(SnapshotFile):

@@ -171,10 +171,16 @@ def test_a_snapshot_within_an_epoch_needs_no_state_from_before_it(
     consensus = SPEC.consensus.model_copy(update={"epoch_blocks": 4})
     spec = SPEC.model_copy(update={"consensus": consensus})
     assert spec.elects
-    source = database_of(grown(tmp_path, spec, 6))
+    whole = database_of(grown(tmp_path, spec, 10))
+    later = list(records(whole))[7:]
+    source = whole
+    while source.head().number > 6:
+        roll_back(source)
     made = make_snapshot(tmp_path / "snapshot", spec, source, 6)
     store = Store.memory()
     head = restore_snapshot(tmp_path / "snapshot", spec, store, 6, made.block_hash)
     assert head == source.head()
     voters = ledger_of(spec, ChainDatabase(store)).epochs.voters
     assert voters(8) == ledger_of(spec, source).epochs.voters(8)
+    assert import_records(spec, ChainDatabase(store), later) == 4
+    assert ChainDatabase(store).head().number == 10

@@ -22,7 +22,7 @@ from node.p2p.identity import NodeKey
 from node.p2p.settings import Network, Settings, Timing
 from node.p2p.switch import Switch
 from node.sync.merkle import Tree
-from node.sync.restore import Restorer
+from node.sync.restore import Restorer, restore
 from node.sync.snapshotfile import SnapshotFile, write_snapshot
 from node.sync.snapshotmessages import (
     MAX_MESSAGE_BYTES,
@@ -43,7 +43,14 @@ from node.sync.snapshotsync import (
     SnapshotSync,
 )
 from tests.node.sync.chains import Wire, execute, until, wired
-from tests.node.sync.test_snapshots import HEIGHT, HISTORY, chain, small, trust
+from tests.node.sync.test_snapshots import (
+    HEIGHT,
+    HISTORY,
+    chain,
+    restorer,
+    small,
+    trust,
+)
 from tests.node.tiny import CHAIN_ID
 from tests.support.vectors import Vectors
 
@@ -290,6 +297,83 @@ def test_a_silent_peer_is_dropped() -> None:
 def test_a_peer_without_the_snapshot_is_passed_over(peer: BadPeer) -> None:
     _, faults = fetched({b"idle": peer})
     assert faults == {}
+
+
+def test_a_snapshot_that_nobody_has_any_more_gives_way_to_another() -> None:
+    newer = Content(small(list(records(chain().database, 14, HISTORY))), 14)
+
+    def answer(fetch: Fetch) -> tuple[SnapshotMessage, ...]:
+        if fetch.index < 4:
+            return (newer.answer(fetch),)
+        return (Absent(fetch.root, fetch.index),)
+
+    async def made(manifest: Manifest) -> Restorer:
+        return Restorer(store, manifest, trust(manifest.height), execute)
+
+    async def main() -> Header:
+        faults: dict[bytes, Exception] = {}
+        sync = SnapshotSync(limits=FetchLimits(patience=0.3, tick=0.02))
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                for name, peer in {b"n": serving(newer, answer), b"o": honest}.items():
+                    nursery.start_soon(_attended, sync, name, peer, faults)
+                header = await sync.fetch(made)
+                nursery.cancel_scope.cancel()
+        assert faults == {}
+        return header
+
+    store, clean = Store.memory(), Store.memory()
+    assert trio.run(main).number == HEIGHT
+    restore(restorer(clean, TRUE.chunks), TRUE.chunks)
+    assert dict(store.scan(b"")) == dict(clean.scan(b""))
+
+
+def test_what_cannot_be_told_yet_is_tried_again() -> None:
+    tries: list[int] = []
+    store = Store.memory()
+
+    async def made(manifest: Manifest) -> Restorer | None:
+        tries.append(manifest.height)
+        return None if len(tries) < 3 else await begin(store)(manifest)
+
+    async def main() -> Header:
+        sync = SnapshotSync(limits=FetchLimits(rest=0.02, tick=0.02))
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_attended, sync, b"one", honest, {})
+                header = await sync.fetch(made)
+                nursery.cancel_scope.cancel()
+        return header
+
+    assert trio.run(main).number == HEIGHT
+    assert tries == [HEIGHT] * 3
+
+
+def test_snapshots_that_come_and_go_are_told_to_peers(tmp_path: Path) -> None:
+    file = _file(tmp_path / "snapshot")
+
+    async def main() -> None:
+        server = SnapshotSync()
+        here, inbox, there, at_peer = wired(b"server", b"client")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.attend, here, inbox)
+
+            async def heard() -> SnapshotMessage:
+                return decode((await at_peer.receive())[1])
+
+            with trio.fail_after(30):
+                assert await heard() == Offers(())
+                server.serve([file])
+                assert await heard() == Offers((file.manifest,))
+                assert server.newest == HEIGHT
+                file.close()
+                await _say(there, Fetch(file.manifest.root, 0))
+                assert await heard() == Absent(file.manifest.root, 0)
+                server.serve([])
+                assert await heard() == Offers(())
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
 
 
 def _file(path: Path) -> SnapshotFile:
