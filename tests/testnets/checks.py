@@ -42,7 +42,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """One database: its hashes by height."""
+    """One database: its hashes by height; empty where it begins later."""
 
     path: Path
     hashes: tuple[bytes, ...]
@@ -61,7 +61,7 @@ def read(path: Path, history: History) -> Chain:
 
 
 def _learn(database: ChainDatabase, history: History) -> None:
-    for number in range(1, database.head().number + 1):
+    for number in range(database.base(), database.head().number + 1):
         block = database.block_at(number)
         if block is None:
             continue
@@ -85,7 +85,7 @@ def _note(certificate: CommitCertificate, history: History) -> list[float]:
 def disagreement(chains: Sequence[Chain]) -> str | None:
     """The first height at which two databases differ; None: there is none."""
     for number, hashes in enumerate(zip(*(each.hashes for each in chains))):  # noqa: B905 - as far as all go
-        if len(set(hashes)) > 1:
+        if len(set(hashes) - {b""}) > 1:
             found = {each.path.name: each.hashes[number].hex() for each in chains}
             return f"height {number}: {found}"
     return None

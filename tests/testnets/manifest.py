@@ -36,13 +36,14 @@ class Action(StrEnum):
     PAUSE = "pause"  # SIGSTOP; SIGCONT after `seconds`
     CUT = "cut"  # no packet passes between it and the others for `seconds`
     FOLLOW = "follow"  # a new node without a vote syncs from genesis
+    SNAPSHOT = "snapshot"  # a new node without a vote begins at a snapshot
     JOIN = "join"  # a new node syncs from genesis, then stakes to validate
     LEAVE = "leave"  # a validator unbonds everything
     TWIN = "twin"  # a second process with the same validator's key
 
 
 _LASTING = (Action.KILL, Action.PAUSE, Action.CUT)
-_NEW = (Action.FOLLOW, Action.JOIN)
+_NEW = (Action.FOLLOW, Action.SNAPSHOT, Action.JOIN)
 
 
 class Step(BaseModel):
@@ -78,6 +79,8 @@ class Manifest(BaseModel):
         seconds: how long the load goes on.
         transfers: per second.
         epoch_blocks: the set of validators may change so often.
+        snapshot_interval: heights between two snapshots of the first nodes; 0: none.
+        prune_keep_states: the first nodes prune to so many states; 0: archives.
         longest_gap: seconds between two blocks while at most a third is away.
         back_within: seconds in which a validator that is back votes again.
     """
@@ -90,6 +93,8 @@ class Manifest(BaseModel):
     block_time: Annotated[float, Field(ge=0.05, le=60)] = 0.5
     transfers: Annotated[float, Field(ge=0, le=1_000)] = 10.0
     epoch_blocks: Annotated[int, Field(ge=1)] = 20
+    snapshot_interval: Annotated[int, Field(ge=0)] = 0
+    prune_keep_states: Annotated[int, Field(ge=0)] = 0
     longest_gap: _Seconds = 15.0
     back_within: _Seconds = 10.0
     steps: tuple[Step, ...] = ()

@@ -129,7 +129,16 @@ class Testnet:
             update={"epoch_blocks": manifest.epoch_blocks}
         )
         spec = spec.model_copy(update={"consensus": consensus})
-        settings = {"block_time": manifest.block_time}
+        settings: dict[str, str | int | float] = {
+            "block_time": manifest.block_time,
+            "snapshot_interval": manifest.snapshot_interval,
+        }
+        if manifest.prune_keep_states:
+            settings |= {
+                "pruning": "recent",
+                "prune_keep_states": manifest.prune_keep_states,
+                "prune_interval": manifest.prune_keep_states,
+            }
         self.spec, _ = make_testnet(
             directory, spec, manifest.validators, self._ports, settings
         )
@@ -171,13 +180,26 @@ class Testnet:
         node.url = f"http://{host}:{self._ports.rpc + index}"
         return node
 
-    def add(self, *, key: ValidatorKey | None) -> NodeProcess:
-        """A new node with an empty database that knows the validators."""
+    def add(
+        self, *, key: ValidatorKey | None, trusted: tuple[int, str] | None = None
+    ) -> NodeProcess:
+        """A new node with an empty database that knows the validators.
+
+        Args:
+            key: makes it a validator, some day.
+            trusted: height and hash of a block; it begins at a snapshot.
+        """
         index = len(self.nodes)
         home = self.directory / f"node{index}"
         with DataDirectory(home) as opened:
             initialise(opened, self.spec, key)
         self._configure(index, home)
+        if trusted is not None:
+            with (home / CONFIG_FILE).open("a") as config:
+                config.write(
+                    f"sync_trust_height = {trusted[0]}\n"
+                    f'sync_trust_hash = "{trusted[1]}"\n'
+                )
         if key is not None:
             self.keys[index] = key
         node = self._placed(index, home)

@@ -49,6 +49,9 @@ def test_a_manifest_that_is_not_there_is_refused() -> None:
 def test_databases_are_compared_as_far_as_all_go() -> None:
     long = Chain(Path("a"), (b"0", b"1", b"2"))
     assert disagreement([long, Chain(Path("b"), (b"0", b"1"))]) is None
+    late = Chain(Path("c"), (b"0", b"", b"2"))
+    assert disagreement([long, late]) is None
+    assert disagreement([long, Chain(Path("c"), (b"0", b"", b"9"))]) is not None
     found = disagreement([long, Chain(Path("b"), (b"0", b"9"))])
     assert found is not None
     assert found.startswith("height 1")
