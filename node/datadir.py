@@ -3,6 +3,7 @@
 LOCK                      held while a process works here
 chain.json                the chain specification this directory belongs to
 database/                 LevelDB: blocks, receipts, state
+snapshots/                see node.housekeeping
 mempool.journal           see node.pool_journal
 wal/                      see node.wal
 validator/                keys and what they signed, see node.keydir
