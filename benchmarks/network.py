@@ -279,7 +279,7 @@ def network(block_time: float) -> Iterator[Network]:
     with tempfile.TemporaryDirectory() as folder:
         _, members = make_testnet(Path(folder), spec, VALIDATORS, ports, settings)
         nodes = [
-            NodeProcess(number, member.directory, ())
+            NodeProcess(number, member.directory, member.rpc)
             for number, member in enumerate(members)
         ]
         for node in nodes:

@@ -4,7 +4,7 @@ import itertools
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from chain.database import ChainDatabase
@@ -12,6 +12,8 @@ from chain.sidecar import CommitCertificate
 from node.datadir import DataDirectory
 from node.opening import opened_chain
 from tests.testnets.network import Away
+
+_ON_ITS_WAY = 1.0
 
 
 @dataclass(slots=True)
@@ -84,10 +86,14 @@ def _note(certificate: CommitCertificate, history: History) -> list[float]:
 
 def disagreement(chains: Sequence[Chain]) -> str | None:
     """The first height at which two databases differ; None: there is none."""
-    for number, hashes in enumerate(zip(*(each.hashes for each in chains))):  # noqa: B905 - as far as all go
-        if len(set(hashes) - {b""}) > 1:
-            found = {each.path.name: each.hashes[number].hex() for each in chains}
-            return f"height {number}: {found}"
+    for number in range(max(len(each.hashes) for each in chains)):
+        known = {
+            each.path.name: each.hashes[number].hex()
+            for each in chains
+            if len(each.hashes) > number and each.hashes[number]
+        }
+        if len(set(known.values())) > 1:
+            return f"height {number}: {known}"
     return None
 
 
@@ -104,6 +110,21 @@ def longest_gap(history: History, away: Sequence[Away], tolerated: int) -> float
         if most <= tolerated:
             longest = max(longest, end - begin)
     return longest
+
+
+def without_quorum(
+    history: History, away: Sequence[Away], tolerated: int
+) -> Sequence[int]:
+    """Heights that were committed while too many were away; there must be none.
+
+    What was on its way in the first moments may still arrive.
+    """
+    late = [replace(each, since=each.since + _ON_ITS_WAY) for each in away]
+    return [
+        number
+        for number, moment in sorted(history.commits.items())
+        if _away_at(late, moment) > tolerated
+    ]
 
 
 def _away_at(away: Sequence[Away], moment: float) -> int:

@@ -36,14 +36,18 @@ class Action(StrEnum):
     PAUSE = "pause"  # SIGSTOP; SIGCONT after `seconds`
     CUT = "cut"  # no packet passes between it and the others for `seconds`
     FOLLOW = "follow"  # a new node without a vote syncs from genesis
-    SNAPSHOT = "snapshot"  # a new node without a vote begins at a snapshot
+    SNAPSHOT = "snapshot"  # a new node begins at a snapshot that its peers offer
+    RESTORE = "restore"  # a new node begins at a snapshot in a file
     JOIN = "join"  # a new node syncs from genesis, then stakes to validate
     LEAVE = "leave"  # a validator unbonds everything
-    TWIN = "twin"  # a second process with the same validator's key
+    UNJAIL = "unjail"  # the operator of a validator that was away brings it back
+    DOUBLE = "double"  # a second process on an old copy of a validator's directory
+    TWIN = "twin"  # two processes with one key, neither of which minds
 
 
-_LASTING = (Action.KILL, Action.PAUSE, Action.CUT)
-_NEW = (Action.FOLLOW, Action.SNAPSHOT, Action.JOIN)
+_LASTING = (Action.KILL, Action.PAUSE, Action.CUT, Action.DOUBLE)
+NEW = (Action.FOLLOW, Action.SNAPSHOT, Action.RESTORE, Action.JOIN)
+_COPIES = (Action.DOUBLE, Action.TWIN)
 
 
 class Step(BaseModel):
@@ -53,7 +57,8 @@ class Step(BaseModel):
         at: seconds after all nodes have answered.
         action: see `Action`.
         node: its number.
-        seconds: how long it lasts, for kill, pause and cut.
+        seconds: how long it lasts, for kill, pause and cut; for double, how long the
+            copy lies before it is started.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,6 +84,7 @@ class Manifest(BaseModel):
         seconds: how long the load goes on.
         transfers: per second.
         epoch_blocks: the set of validators may change so often.
+        jail_blocks: who was away stays out for so long at least.
         snapshot_interval: heights between two snapshots of the first nodes; 0: none.
         prune_keep_states: the first nodes prune to so many states; 0: archives.
         longest_gap: seconds between two blocks while at most a third is away.
@@ -92,7 +98,8 @@ class Manifest(BaseModel):
     seconds: _Seconds
     block_time: Annotated[float, Field(ge=0.05, le=60)] = 0.5
     transfers: Annotated[float, Field(ge=0, le=1_000)] = 10.0
-    epoch_blocks: Annotated[int, Field(ge=1)] = 20
+    epoch_blocks: Annotated[int, Field(ge=1)] = 100
+    jail_blocks: Annotated[int, Field(ge=1)] = 200
     snapshot_interval: Annotated[int, Field(ge=0)] = 0
     prune_keep_states: Annotated[int, Field(ge=0)] = 0
     longest_gap: _Seconds = 15.0
@@ -101,7 +108,7 @@ class Manifest(BaseModel):
 
     @model_validator(mode="after")
     def _nodes_exist(self) -> Self:
-        new = [step.node for step in self.steps if step.action in _NEW]
+        new = [step.node for step in self.steps if step.action in NEW]
         if new != list(range(self.validators, self.validators + len(new))):
             raise ValueError(
                 f"new nodes are numbered from {self.validators} in the order in which "
@@ -115,11 +122,20 @@ class Manifest(BaseModel):
     @property
     def nodes(self) -> int:
         """How many nodes there are in the end."""
-        return self.validators + sum(step.action in _NEW for step in self.steps)
+        return self.validators + sum(step.action in NEW for step in self.steps)
+
+    @property
+    def copies(self) -> int:
+        """How many more processes have the key of a validator."""
+        return sum(step.action in _COPIES for step in self.steps)
+
+    def who(self, *actions: Action) -> set[int]:
+        """Nodes to which this happens."""
+        return {step.node for step in self.steps if step.action in actions}
 
     @property
     def cuts(self) -> bool:
-        """Whether it needs network namespaces."""
+        """Whether connections are cut."""
         return any(step.action is Action.CUT for step in self.steps)
 
     @classmethod

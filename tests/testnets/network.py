@@ -1,7 +1,7 @@
 """Processes of a network: their directories, their ends, their beginnings."""
 
 import dataclasses
-import re
+import json
 import secrets
 import shutil
 import signal
@@ -9,19 +9,22 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from genesis import ChainSpec
 from genesis.accounts import account
 from node.datadir import DataDirectory
 from node.keydir import read_plain
-from node.opening import initialise
-from node.p2p.address import PeerAddress
+from node.opening import encode_spec, initialise
 from node.p2p.identity import KEY_FILE, load_node_key
 from node.testnet import CONFIG_FILE, Ports, make_testnet
 from node.validatorkey import ValidatorKey
 from tests.testnets.manifest import Action, Manifest
-from tests.testnets.namespaces import Namespaces
+from tests.testnets.namespaces import Namespaces, is_inside
+from tests.testnets.relays import Relays
+from tests.testnets.wires import Direct, Wires
 
 STOP_SECONDS = 60.0
 _COMMAND_SECONDS = 120.0
@@ -47,19 +50,23 @@ class Away:
 class NodeProcess:
     """One node of the network."""
 
-    def __init__(self, number: int, directory: Path, prefix: tuple[str, ...]) -> None:
+    def __init__(
+        self, number: int, directory: Path, url: str, prefix: tuple[str, ...] = ()
+    ) -> None:
         """Describe it; `start` runs it.
 
         Args:
             number: Its own.
             directory: Its data directory, with `config.toml`.
+            url: Of its RPC.
             prefix: What the command line begins with.
         """
         self.number = number
         self.directory = directory
         self.log = directory.with_name(f"{directory.name}.log")
-        self.url = ""
+        self.url = url
         self.ready = False
+        self.program = "lockstep"
         self._prefix = prefix
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -76,7 +83,7 @@ class NodeProcess:
     def start(self) -> None:
         """Run it, output appended to its log."""
         config = str(self.directory / CONFIG_FILE)
-        command = ["-m", "lockstep", "node", "--json", "--config", config]
+        command = ["-m", self.program, "node", "--json", "--config", config]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 [*self._prefix, sys.executable, *command], stdout=log, stderr=log
@@ -121,34 +128,26 @@ class Testnet:
         self.away: list[Away] = []
         self.keys: dict[int, ValidatorKey] = {}
         self.faults: list[str] = []
-        self._spaces = Namespaces(manifest.nodes) if manifest.cuts else None
-        total = manifest.nodes + sum(s.action is Action.TWIN for s in manifest.steps)
+        total = manifest.nodes + manifest.copies
         self._ports = Ports(free_ports(total), free_ports(total))
+        self.wires = _wires(manifest, total, self._ports)
         spec = ChainSpec.load("devnet")
         consensus = spec.consensus.model_copy(
             update={"epoch_blocks": manifest.epoch_blocks}
         )
-        spec = spec.model_copy(update={"consensus": consensus})
-        settings: dict[str, str | int | float] = {
-            "block_time": manifest.block_time,
-            "snapshot_interval": manifest.snapshot_interval,
-        }
-        if manifest.prune_keep_states:
-            settings |= {
-                "pruning": "recent",
-                "prune_keep_states": manifest.prune_keep_states,
-                "prune_interval": manifest.prune_keep_states,
-            }
+        spec = spec.model_copy(update={"consensus": consensus}).with_parameters(
+            jail_blocks=manifest.jail_blocks
+        )
         self.spec, _ = make_testnet(
-            directory, spec, manifest.validators, self._ports, settings
+            directory, spec, manifest.validators, self._ports, {}
         )
         self.nodes = [self._validator(i) for i in range(manifest.validators)]
         self.twins: list[NodeProcess] = []
 
     @property
     def honest(self) -> list[NodeProcess]:
-        """Nodes whose key nobody else has."""
-        doubled = {s.node for s in self.manifest.steps if s.action is Action.TWIN}
+        """Nodes that keep the rules."""
+        doubled = self.manifest.who(Action.TWIN)
         return [node for node in self.nodes if node.number not in doubled]
 
     def address(self, node: int) -> str:
@@ -158,70 +157,61 @@ class Testnet:
     def _validator(self, index: int) -> NodeProcess:
         home = self.directory / f"node{index}"
         self.keys[index] = read_plain(home / "validator" / "key.json")
-        return self._placed(index, home)
-
-    def _placed(self, index: int, home: Path) -> NodeProcess:
-        """Put the right hosts into a configuration."""
-        node = NodeProcess(index, home, ())
-        host = "127.0.0.1"
-        if self._spaces is not None:
-            spaces, first = self._spaces, self._ports.p2p
-            host = spaces.rpc_host(index)
-            path = home / CONFIG_FILE
-            text = re.sub(
-                r"127\.0\.0\.1:(\d+)",
-                lambda found: (
-                    f"{spaces.peer_host(int(found[1]) - first)}:{int(found[1])}"
-                ),
-                path.read_text(),
-            )
-            path.write_text(f'{text}rpc_host = "{host}"\n')
-            node = NodeProcess(index, home, spaces.prefix(index))
-        node.url = f"http://{host}:{self._ports.rpc + index}"
-        return node
+        keep = self.manifest.prune_keep_states
+        pruning: dict[str, str | int] = {
+            "pruning": "recent",
+            "prune_keep_states": keep,
+            "prune_interval": keep,
+        }
+        interval = {"snapshot_interval": self.manifest.snapshot_interval}
+        return self._placed(index, home, {**interval, **(pruning if keep else {})})
 
     def add(
-        self, *, key: ValidatorKey | None, trusted: tuple[int, str] | None = None
+        self,
+        key: ValidatorKey | None = None,
+        *,
+        settings: Mapping[str, str | int] | None = None,
     ) -> NodeProcess:
-        """A new node with an empty database that knows the validators.
-
-        Args:
-            key: makes it a validator, some day.
-            trusted: height and hash of a block; it begins at a snapshot.
-        """
+        """A new node with an empty database that knows the validators."""
         index = len(self.nodes)
         home = self.directory / f"node{index}"
         with DataDirectory(home) as opened:
-            initialise(opened, self.spec, key)
-        self._configure(index, home)
-        if trusted is not None:
-            with (home / CONFIG_FILE).open("a") as config:
-                config.write(
-                    f"sync_trust_height = {trusted[0]}\n"
-                    f'sync_trust_hash = "{trusted[1]}"\n'
-                )
+            if settings is None:
+                initialise(opened, self.spec, key)
+            else:  # the database stays empty
+                opened.store_specification(encode_spec(self.spec))
         if key is not None:
             self.keys[index] = key
-        node = self._placed(index, home)
+        node = self._placed(index, home, settings or {})
         self.nodes.append(node)
         return node
 
-    def _configure(self, index: int, home: Path) -> None:
+    def _placed(
+        self, index: int, home: Path, settings: Mapping[str, str | int]
+    ) -> NodeProcess:
+        """Configure a node as the wires are."""
+        wires = self.wires
         peers: list[str] = []
         for number in range(self.manifest.validators):
             other = self.directory / f"node{number}"
             identity = load_node_key(other, secrets.token_bytes)
-            port = self._ports.p2p + number
             if other != home:
-                peers.append(str(PeerAddress(identity.id, "127.0.0.1", port)))
-        listed = ", ".join(f'"{peer}"' for peer in peers)
+                peers.append(f"{identity.id.hex()}@{wires.dial(index, number)}")
+        port = self._ports.rpc + index
+        lines = {
+            "data_dir": str(home.absolute()),
+            "p2p_listen": wires.listen(index),
+            "p2p_persistent_peers": peers,
+            "rpc_port": port,
+            "block_time": self.manifest.block_time,
+            **wires.settings(index),
+            **settings,
+        }
         (home / CONFIG_FILE).write_text(
-            f'data_dir = "{home.absolute()}"\n'
-            f'p2p_listen = "127.0.0.1:{self._ports.p2p + index}"\n'
-            f"p2p_persistent_peers = [{listed}]\n"
-            f"rpc_port = {self._ports.rpc + index}\n"
-            f"block_time = {self.manifest.block_time}\n"
+            "".join(f"{name} = {json.dumps(value)}\n" for name, value in lines.items())
         )
+        url = f"http://{wires.rpc_host(index)}:{port}"
+        return NodeProcess(index, home, url, wires.prefix(index))
 
     # -- what is done to nodes -----------------------------------------------------
 
@@ -239,20 +229,10 @@ class Testnet:
         """Whether something was done to it that lasts."""
         return any(each.node == node and each.until is None for each in self.away)
 
-    def cut(self, node: int) -> None:
-        """Let no packet pass."""
-        if self._spaces is not None:
-            self._spaces.cut(node)
-
-    def heal(self, node: int) -> None:
-        """Let packets pass again."""
-        if self._spaces is not None:
-            self._spaces.heal(node)
-
     def join(self) -> NodeProcess:
         """A new node with a key; `register` makes it a validator."""
         key = ValidatorKey.from_seed(secrets.token_bytes(32), secrets.token_bytes(64))
-        return self.add(key=key)
+        return self.add(key)
 
     def twin(self, number: int) -> NodeProcess:
         """A copy of a stopped validator, with a node key and ports of its own."""
@@ -261,8 +241,7 @@ class Testnet:
         shutil.copytree(self.nodes[number].directory, home)
         for name in (KEY_FILE, "addresses.json", "LOCK"):
             (home / name).unlink(missing_ok=True)
-        self._configure(index, home)
-        node = self._placed(index, home)
+        node = self._placed(index, home, {})
         self.twins.append(node)
         return node
 
@@ -282,12 +261,39 @@ class Testnet:
             *("--key", str(self._key_file(operator)), "--json"),
         )
 
-    def unbond(self, number: int) -> str:
+    def unbond(self, number: int) -> None:
         """Take all of a genesis validator's stake away."""
-        return self.lockstep(
-            *("validator", "unbond", self.address(number)),
+        self._operate("unbond", number)
+
+    def unjail(self, number: int) -> None:
+        """Bring a genesis validator back that was away for too long."""
+        self._operate("unjail", number)
+
+    def _operate(self, what: str, number: int) -> None:
+        self.lockstep(
+            *("validator", what, self.address(number)),
             *("--key", str(self._key_file(number)), "--json"),
         )
+
+    def facts(self, number: int) -> dict[str, Any]:
+        """What the contract says of a validator."""
+        shown = self.lockstep("validator", "show", self.address(number), "--json")
+        facts: dict[str, Any] = json.loads(shown)
+        return facts
+
+    def restored(self, source: NodeProcess) -> NodeProcess:
+        """A new node that begins at a snapshot of a stopped one, in a file."""
+        file = self.directory / "snapshot"
+        told = self.lockstep(
+            *("snapshot", str(file), "--data-dir", str(source.directory), "--json")
+        )
+        facts = json.loads(told)
+        node = self.add(settings={})
+        self.lockstep(
+            *("restore", str(file), "--trusted-height", str(facts["height"])),
+            *("--trusted-hash", facts["hash"], "--data-dir", str(node.directory)),
+        )
+        return node
 
     def _key_file(self, index: int) -> Path:
         path = self.directory / f"account{index}"
@@ -296,12 +302,12 @@ class Testnet:
         return path
 
     def lockstep(self, *arguments: str) -> str:
-        """Run a command against a node that is up; what it printed.
+        """Run a command, against a node that is up if it wants one; what it printed.
 
         Raises:
             CommandError: it failed.
         """
-        rpc = () if arguments[0] == "audit" else ("--rpc", self.up_url())
+        rpc = ("--rpc", self.up_url()) if arguments[0] == "validator" else ()
         command = [sys.executable, "-m", "lockstep", *arguments, *rpc]
         try:
             done = subprocess.run(  # noqa: S603 - our own program
@@ -333,6 +339,12 @@ class Testnet:
             for node in self.honest
             if node.ready and not self.is_away(node.number)
         ]
+
+
+def _wires(manifest: Manifest, total: int, ports: Ports) -> Wires:
+    if not manifest.cuts:
+        return Direct(ports)
+    return Namespaces(total, ports) if is_inside() else Relays(total, ports)
 
 
 def free_ports(count: int) -> int:

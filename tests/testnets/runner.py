@@ -1,29 +1,42 @@
-"""Runs one manifest and judges it."""
+"""Runs one manifest; `tests.testnets.verdict` judges what it leaves."""
 
-import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from itertools import count
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from tests.testnets.checks import History, disagreement, longest_gap, read
-from tests.testnets.manifest import Action, Manifest, Step
+from tests.testnets.manifest import NEW, Action, Manifest, Step
 from tests.testnets.network import CommandError, NodeProcess, Testnet
 from tests.testnets.rpc import Load, RpcError, ask, height
+from tests.testnets.verdict import Verdict
 
-_START_SECONDS = 90.0
-_SETTLE_SECONDS = 90.0
+_START_SECONDS = 120.0
+_SETTLE_SECONDS = 120.0
 _POLL_SECONDS = 0.2
+_LOOK_SECONDS = 4.0
 _SENDERS = (8, 9)
 _NEW_OPERATOR = 7
 _BLOCKS_AFTER = 4
 
 _Event = tuple[float, int, Callable[[], None]]
+_MEMBERSHIP = {
+    Action.JOIN: True,
+    Action.LEAVE: False,
+    Action.UNJAIL: True,
+    Action.DOUBLE: True,
+    Action.TWIN: False,
+}
+_STATUS = {
+    Action.JOIN: "seated",
+    Action.LEAVE: "not seated",
+    Action.UNJAIL: "seated",
+    Action.DOUBLE: "seated",
+    Action.TWIN: "punished",
+}
 
 
 class Runner:
@@ -36,10 +49,11 @@ class Runner:
         self._load = Load(
             manifest.transfers, self.net.spec.chain_id, _SENDERS, self.net.up_urls
         )
-        self._rows: list[tuple[str, bool, str]] = []
+        self._verdict = Verdict(self.net)
         self._events: list[_Event] = []
         self._order = count()
-        self._joining: list[NodeProcess] = []
+        self._waiting: list[Callable[[], bool]] = []
+        self._begun = time.monotonic()
 
     def run(self) -> bool:
         """Start, trouble, stop, judge; whether everything was as it must be."""
@@ -47,16 +61,17 @@ class Runner:
             self._start()
             self._trouble()
             self._settle()
-        except (CommandError, RpcError) as error:
-            self._row("runs to the end", passed=False, found=str(error))
+        except (CommandError, RpcError, subprocess.CalledProcessError) as error:
+            self._verdict.row("runs to the end", passed=False, found=str(error))
         finally:
             self._stop()
-        self._judge()
-        self._tell()
-        return all(passed for _, passed, _ in self._rows)
+        self._verdict.judge()
+        return self._verdict.tell(self._load.refused)
 
-    def _row(self, what: str, *, passed: bool, found: str) -> None:
-        self._rows.append((what, passed, found))
+    def _say(self, what: str) -> None:
+        seconds = time.monotonic() - self._begun
+        sys.stdout.write(f"{self.manifest.name} {seconds:6.1f} s: {what}\n")
+        sys.stdout.flush()
 
     # -- before and during ---------------------------------------------------------
 
@@ -70,84 +85,151 @@ class Runner:
         )
 
     def _trouble(self) -> None:
-        begun = time.monotonic()
+        self._begun = begun = time.monotonic()
+        self._say(f"{len(self.net.nodes)} nodes have the first block")
         self._load.start()
         for step in self.manifest.steps:
             self._plan(begun + step.at, partial(self._do, step))
-        while time.monotonic() < begun + self.manifest.seconds or self._events:
+        end = begun + self.manifest.seconds
+        while time.monotonic() < end or self._events or self._waiting:
             now = time.monotonic()
+            if now > end + _SETTLE_SECONDS:
+                raise CommandError(
+                    f"not within {_SETTLE_SECONDS:.0f} s after the load: all steps"
+                )
             while self._events and min(self._events)[0] <= now:
                 event = min(self._events)
                 self._events.remove(event)
                 event[2]()
-            for node in list(self._joining):
-                self._register_when_ready(node)
+            self._waiting = [each for each in self._waiting if not each()]
             for node in self.net.nodes:
                 node.ready = node.ready or self._at(node, 1)
             time.sleep(_POLL_SECONDS)
         self._load.stop()
+        self._say(f"{self._load.sent} transfers sent")
 
     def _plan(self, when: float, action: Callable[[], None]) -> None:
         self._events.append((when, next(self._order), action))
 
     def _do(self, step: Step) -> None:
-        net, end = self.net, time.monotonic() + step.seconds
-        if step.action is Action.SNAPSHOT:
-            url = net.up_url()
-            block = ask(url, "eth_getBlockByNumber", hex(height(url) // 2), *[False])
-            net.add(key=None, trusted=(int(block["number"], 16), block["hash"])).start()
-            return
-        if step.action is Action.FOLLOW:
-            net.add(key=None).start()
-            return
-        if step.action is Action.JOIN:
-            node = net.join()
-            node.start()
-            self._joining.append(node)
-            return
-        node = net.nodes[step.node]
+        self._say(f"{step.action} node {step.node}")
+        if step.action in NEW:
+            self._add(step)
+        else:
+            self._do_to(self.net.nodes[step.node], step)
+
+    def _add(self, step: Step) -> None:
+        net = self.net
         match step.action:
+            case Action.SNAPSHOT:
+                net.add(settings=self._trusted()).start()
+            case Action.RESTORE:
+                self._restore(net.nodes[0])
+            case Action.JOIN:
+                node = net.join()
+                node.start()
+                self._waiting.append(partial(self._register_when_ready, node))
+            case _:
+                net.add().start()
+
+    def _do_to(self, node: NodeProcess, step: Step) -> None:
+        net, end = self.net, time.monotonic() + step.seconds
+        match step.action:
+            case Action.LEAVE:
+                net.unbond(step.node)
+            case Action.UNJAIL:
+                self._waiting.append(self._unjailing(step.node))
             case Action.KILL:
                 net.down(step.node, "killed")
                 node.kill()
                 self._plan(end, partial(self._revive, node))
-            case Action.RESTART:
-                net.down(step.node, "restarted")
-                self._note_exit(node, node.stop())
-                self._revive(node)
             case Action.PAUSE:
                 net.down(step.node, "paused")
                 node.signal(signal.SIGSTOP)
                 self._plan(end, partial(self._wake, node))
             case Action.CUT:
                 net.down(step.node, "cut off")
-                net.cut(step.node)
+                net.wires.cut(step.node)
                 self._plan(end, partial(self._heal, node))
-            case Action.LEAVE:
-                net.unbond(step.node)
-            case Action.TWIN:
-                self._note_exit(node, node.stop())
+            case Action.DOUBLE:
+                self._end(node)
                 twin = net.twin(step.node)
-                node.start()
-                twin.start()
+                self._revive(node)
+                self._plan(end, twin.start)
+            case Action.TWIN:
+                self._end(node)
+                for each in (node, net.twin(step.node)):
+                    each.program = "tests.testnets.reckless"
+                    self._revive(each)
+            case _:
+                net.down(step.node, "restarted")
+                self._end(node)
+                self._revive(node)
+
+    def _trusted(self) -> dict[str, str | int]:
+        """A block that peers have a snapshot of, or soon have of a later one."""
+        url, interval = self.net.up_url(), self.manifest.snapshot_interval
+        number = max(1, height(url) // interval - 1) * interval
+        self._wait(lambda: height(url) >= number, _START_SECONDS, f"block {number}")
+        block = ask(url, "eth_getBlockByNumber", hex(number), False)  # noqa: FBT003 - JSON
+        self._say(f"trusts block {number}")
+        return {"sync_trust_height": number, "sync_trust_hash": block["hash"]}
+
+    def _restore(self, source: NodeProcess) -> None:
+        """Write a snapshot of a node that stops for it, and begin another one there."""
+        self.net.down(source.number, "restarted")
+        self._end(source)
+        node = self.net.restored(source)
+        self._revive(source)
+        node.start()
+
+    def _end(self, node: NodeProcess) -> None:
+        self._verdict.exit(node, node.stop())
 
     def _revive(self, node: NodeProcess) -> None:
         self.net.up(node.number)
         node.ready = False
         node.start()
+        self._say(f"node {node.number} is back")
 
     def _wake(self, node: NodeProcess) -> None:
         self.net.up(node.number)
         node.signal(signal.SIGCONT)
+        self._say(f"node {node.number} goes on")
 
     def _heal(self, node: NodeProcess) -> None:
         self.net.up(node.number)
-        self.net.heal(node.number)
+        self.net.wires.heal(node.number)
+        self._say(f"node {node.number} can be reached again")
 
-    def _register_when_ready(self, node: NodeProcess) -> None:
-        if self._at(node, max(1, height(self.net.up_url()) - 2)):
-            self._joining.remove(node)
-            self.net.register(node, _NEW_OPERATOR)
+    def _register_when_ready(self, node: NodeProcess) -> bool:
+        if not self._at(node, max(1, height(self.net.up_url()) - 2)):
+            return False
+        self.net.register(node, _NEW_OPERATOR)
+        self._say(f"node {node.number} has staked")
+        return True
+
+    def _unjailing(self, number: int) -> Callable[[], bool]:
+        """What brings a validator back as soon as that is allowed."""
+        until: int | None = None
+        look = 0.0
+
+        def attempt() -> bool:
+            nonlocal until, look
+            now = time.monotonic()
+            if until is None and now >= look:
+                look = now + _LOOK_SECONDS
+                facts = self.net.facts(number)
+                if facts["status"] == "jailed":
+                    until = int(facts["jailed until block"])
+                    self._say(f"node {number} is jailed until block {until}")
+            if until is None or height(self.net.up_url()) < until:
+                return False
+            self.net.unjail(number)
+            self._say(f"node {number} is free")
+            return True
+
+        return attempt
 
     def _at(self, node: NodeProcess, wanted: int) -> bool:
         try:
@@ -164,128 +246,57 @@ class Runner:
                 raise CommandError(f"not within {seconds:.0f} s: {what}")
             time.sleep(_POLL_SECONDS)
 
+    # -- at the end ----------------------------------------------------------------
+
     def _settle(self) -> None:
-        """All transfers are in blocks, and all nodes come to one height."""
+        """All transfers are in blocks, the set is right, all nodes at one height."""
         url = self.net.up_url()
         self._wait(
             lambda: self._load.missing(url) == 0, _SETTLE_SECONDS, "all transfers"
         )
+        self._verdict.row(
+            "transfers",
+            passed=self._load.sent > 0,
+            found=f"{self._load.sent} in blocks",
+        )
+        for step in self.manifest.steps:
+            if step.action in _MEMBERSHIP:
+                self._check_member(step, url)
         wanted = height(url) + _BLOCKS_AFTER
         self._wait(
             lambda: all(self._at(node, wanted) for node in self.net.honest),
             _SETTLE_SECONDS,
             f"all nodes at height {wanted}",
         )
-        self._row(
-            "transfers",
-            passed=self._load.sent > 0,
-            found=f"{self._load.sent} in blocks",
-        )
-        for step in self.manifest.steps:
-            self._check_set(step, url)
+        self._say(f"all nodes at height {wanted}")
 
-    def _check_set(self, step: Step, url: str) -> None:
-        if step.action not in (Action.JOIN, Action.LEAVE, Action.TWIN):
-            return
-        members = {
-            each["address"] for each in ask(url, "lockstep_validators")["members"]
-        }
-        inside = self.net.address(step.node) in members
-        self._row(
+    def _check_member(self, step: Step, url: str) -> None:
+        expected, address = _MEMBERSHIP[step.action], self.net.address(step.node)
+
+        def members() -> set[str]:
+            voters = ask(url, "lockstep_validators")["members"]
+            return {each["address"] for each in voters}
+
+        self._wait(
+            lambda: (address in members()) == expected,
+            _SETTLE_SECONDS,
+            f"node {step.node} is {'' if expected else 'not '}in the set",
+        )
+        status = str(self.net.facts(step.node)["status"])
+        self._verdict.row(
             f"node {step.node} after {step.action}",
-            passed=inside == (step.action is Action.JOIN),
-            found=f"{'in' if inside else 'not in'} the set of {len(members)}",
-        )
-        if step.action is Action.TWIN:
-            shown = self.net.lockstep(
-                "validator", "show", self.net.address(step.node), "--json"
-            )
-            facts = json.loads(shown)
-            self._row(
-                f"node {step.node} is punished",
-                passed=facts["status"] == "punished",
-                found=f"{facts['status']}, stake {facts['stake']}",
-            )
-
-    # -- afterwards ----------------------------------------------------------------
-
-    def _note_exit(self, node: NodeProcess, code: int | str) -> None:
-        self._row(
-            f"node {node.number} ends", passed=code == 0, found=f"exit code {code}"
+            passed=status == _STATUS[step.action],
+            found=f"{status}; the set has {len(members())}",
         )
 
     def _stop(self) -> None:
         """End every process, whatever has happened."""
         self._load.stop()
-        for away in self.net.away:
-            if away.until is None:
-                self.net.nodes[away.node].signal(signal.SIGCONT)
+        for node in self.net.nodes:
+            node.signal(signal.SIGCONT)
         for node in self.net.honest:
-            self._note_exit(node, node.stop())
+            self._end(node)
         for node in (*self.net.nodes, *self.net.twins):
             if node.running:
                 node.stop()
-
-    def _judge(self) -> None:
-        history = History()
-        chains = [read(node.directory, history) for node in self.net.honest]
-        heads = [len(chain.hashes) - 1 for chain in chains]
-        found = disagreement(chains)
-        self._row(
-            "same blocks",
-            passed=found is None and min(heads) > 0,
-            found=found or f"{len(chains)} databases, heads {heads}",
-        )
-        tolerated = (self.manifest.validators - 1) // 3
-        gap = longest_gap(history, self.net.away, tolerated)
-        limit = self.manifest.longest_gap
-        self._row(
-            f"blocks go on with {tolerated} away",
-            passed=gap <= limit,
-            found=f"longest gap {gap:.1f} s, at most {limit:.0f} s",
-        )
-        self._judge_returns(history)
-        if any(step.action is Action.TWIN for step in self.manifest.steps):
-            self._row(
-                "evidence in blocks",
-                passed=bool(history.evidence),
-                found=f"heights {history.evidence}",
-            )
-        for node in self.net.honest:
-            self._audit(node)
-
-    def _judge_returns(self, history: History) -> None:
-        limit = self.manifest.back_within
-        for away in self.net.away:
-            if away.node not in self.net.keys or away.until is None:
-                continue
-            address = self.net.keys[away.node].address
-            seconds = history.voted_after(address, away.until)
-            self._row(
-                f"node {away.node}, {away.why}, votes again",
-                passed=seconds is not None and seconds <= limit,
-                found="never" if seconds is None else f"after {seconds:.1f} s",
-            )
-
-    def _audit(self, node: NodeProcess) -> None:
-        try:
-            report = self.net.lockstep("audit", str(node.directory), "--json")
-            found, passed = f"{json.loads(report)['blocks']} blocks", True
-        except CommandError as error:
-            found, passed = str(error), False
-        self._row(f"audit of node {node.number}", passed=passed, found=found)
-
-    def _tell(self) -> None:
-        table = Table(title=self.manifest.name)
-        for column in ("check", "", "found"):
-            table.add_column(column)
-        for what, passed, found in self._rows:
-            table.add_row(what, "ok" if passed else "FAILED", found)
-        console = Console(width=110, markup=False)
-        console.print(table)
-        if all(passed for _, passed, _ in self._rows):
-            return
-        for node in (*self.net.nodes, *self.net.twins):
-            console.print(f"-- the end of {node.log}", node.tail(), sep="\n")
-        if self._load.refused:
-            console.print("-- transfers that were refused", *self._load.refused[-5:])
+        self.net.wires.close()

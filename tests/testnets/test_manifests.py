@@ -4,8 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.testnets.checks import Chain, History, disagreement, longest_gap
-from tests.testnets.manifest import Manifest, ManifestError, named, names
+from tests.testnets.checks import (
+    Chain,
+    History,
+    disagreement,
+    longest_gap,
+    without_quorum,
+)
+from tests.testnets.manifest import Action, Manifest, ManifestError, named, names
 from tests.testnets.network import Away
 
 
@@ -65,8 +71,34 @@ def test_a_gap_counts_only_while_few_are_away() -> None:
     assert longest_gap(history, both, 1) == 3.0
 
 
+def test_a_block_that_came_without_a_quorum_is_found() -> None:
+    history = History(commits={1: 10.0, 2: 12.5, 3: 14.0, 4: 31.0})
+    both = [Away(0, "cut", 11.0, 30.0), Away(1, "cut", 12.0, 30.0)]
+    assert without_quorum(history, both, 1) == [3]
+    assert not without_quorum(history, both, 2)
+    assert not without_quorum(history, both[:1], 1)
+
+
 def test_the_first_vote_after_a_moment_is_found() -> None:
     history = History()
     history.votes[b"v"] = [5.0, 9.0, 7.5]
     assert history.voted_after(b"v", 7.0) == 0.5
     assert history.voted_after(b"v", 9.5) is None
+
+
+def test_copies_are_counted_and_found() -> None:
+    step = {"at": 0, "seconds": 5}
+    manifest = Manifest.model_validate(
+        {
+            "name": "n",
+            "validators": 4,
+            "seconds": 1,
+            "steps": [
+                {**step, "action": "double", "node": 1},
+                {"at": 0, "action": "restore", "node": 4},
+            ],
+        }
+    )
+    assert (manifest.nodes, manifest.copies) == (5, 1)
+    assert manifest.who(Action.DOUBLE, Action.TWIN) == {1}
+    assert not manifest.cuts
