@@ -1,4 +1,8 @@
-"""Evidence that waits for a block: checked, bounded, forgotten once it is punished."""
+"""Evidence that waits for a block: checked, bounded, forgotten once it is punished.
+
+With a file it outlives the process: what was seen once comes before a block, though all
+who saw it are started again.
+"""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,8 +15,9 @@ from consensus.errors import InvalidEvidence
 from consensus.evidence import Evidence
 from consensus.proposal import check_evidence
 from node.epochs import Epochs
+from node.errors import LedgerError
+from node.evidence_file import MAX_EVIDENCE, EvidenceFile
 
-MAX_EVIDENCE = 256
 _log = structlog.get_logger("node.evidence")
 
 
@@ -23,6 +28,26 @@ class EvidencePool:
         """Start with nothing."""
         self._epochs = epochs
         self._waiting: dict[bytes, Evidence] = {}
+        self._file: EvidenceFile | None = None
+
+    def keep_in(self, file: EvidenceFile, head: Header) -> None:
+        """Take in what a file holds and still accuses somebody; keep it there from now.
+
+        Raises:
+            DataDirectoryError: the file cannot be read.
+        """
+        found = file.load()
+        for evidence in found:
+            try:
+                wanted = self.check(head, evidence)
+            except (InvalidEvidence, LedgerError) as error:
+                _log.warning("stored evidence proves nothing", reason=str(error))
+            else:
+                if wanted:
+                    self._waiting[evidence.hash] = evidence
+        self._file = file
+        if len(found) != len(self):
+            file.store(self)
 
     def __len__(self) -> int:
         """How many pieces wait."""
@@ -33,7 +58,7 @@ class EvidencePool:
         return iter(tuple(self._waiting.values()))
 
     def check(self, head: Header, evidence: Evidence) -> bool:
-        """Check evidence from a peer; False when it is known, too old or too new.
+        """Check evidence; False when it is known, too old, too new or was punished.
 
         Raises:
             InvalidEvidence: it proves nothing.
@@ -46,13 +71,14 @@ class EvidencePool:
             return False
         epoch = self._epochs.epoch(head)
         check_evidence(epoch, max(next_height, evidence.height + 1), evidence)
-        return True
+        return not self._epochs.is_punished(head, evidence.validator)
 
     def add(self, evidence: Evidence) -> bool:
         """Keep evidence that was checked or seen here; tell whether it is new."""
         if evidence.hash in self._waiting or len(self) >= MAX_EVIDENCE:
             return False
         self._waiting[evidence.hash] = evidence
+        self._store()
         _log.warning(
             "a validator contradicted itself",
             validator="0x" + evidence.validator.hex(),
@@ -79,8 +105,16 @@ class EvidencePool:
             Evidence.decode(piece).validator for piece in block.sidecar.evidence
         }
         oldest = block.number + 1 - self._epochs.evidence_age
-        self._waiting = {
-            digest: evidence
+        gone = [
+            digest
             for digest, evidence in self._waiting.items()
-            if evidence.validator not in punished and evidence.height >= oldest
-        }
+            if evidence.validator in punished or evidence.height < oldest
+        ]
+        for digest in gone:
+            del self._waiting[digest]
+        if gone:
+            self._store()
+
+    def _store(self) -> None:
+        if self._file is not None:
+            self._file.store(self)

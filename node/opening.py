@@ -18,6 +18,7 @@ from node.disk import SYSTEM
 from node.doppelganger import Guard
 from node.engine import Validator
 from node.errors import ConfigError, DataDirectoryError
+from node.evidence_file import EvidenceFile
 from node.keydir import Password, password_in
 from node.p2p.identity import load_node_key
 from node.pool_journal import PoolJournal
@@ -174,7 +175,10 @@ def opened_node(
         if config.p2p_listen or config.p2p_persistent_peers or config.p2p_bootstrap:
             identity = load_node_key(directory.path, secrets.token_bytes)
         try:
-            yield Node(config, chain, validator, wal, identity, journal=journal)
+            node = Node(config, chain, validator, wal, identity, journal=journal)
+            evidence = EvidenceFile(directory.path / "evidence")
+            node.engine.evidence.keep_in(evidence, database.head())
+            yield node
         finally:
             wal.close()
             journal.close()

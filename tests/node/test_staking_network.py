@@ -7,12 +7,15 @@ import trio
 import trio.testing
 
 from chain.store import Store
+from consensus.evidence import Evidence
 from consensus.messages import Ballot
 from consensus.votes import NIL, Subject, VoteKind, sign_vote
 from genesis import ChainSpec, open_chain
 from genesis.accounts import validator, validator_entries
+from node.accusations import EvidencePool
 from node.doppelganger import Guard
 from node.engine import Validator
+from node.evidence_file import EvidenceFile
 from node.opening import encode_spec
 from node.service import Chain, Node
 from node.signer import LocalSigner
@@ -60,7 +63,7 @@ def network(tmp_path: Path) -> Network:
 
 
 def test_who_contradicts_itself_is_punished_once_and_votes_no_more(
-    network: Network,
+    network: Network, tmp_path: Path
 ) -> None:
     honest = [0, 1, 2]
     watcher = network.nodes[0]
@@ -99,6 +102,14 @@ def test_who_contradicts_itself_is_punished_once_and_votes_no_more(
         if database.block(header.hash).sidecar.evidence
     ]
     assert len(carried) == 1
+    block = database.block(headers[carried[0] - 1].hash)
+    evidence = Evidence.decode(block.sidecar.evidence[0])
+    file = EvidenceFile(tmp_path / "evidence")
+    file.store([evidence])
+    pool = EvidencePool(watcher.chain.ledger.epochs)
+    assert not pool.check(database.head(), evidence)
+    pool.keep_in(file, database.head())
+    assert (len(pool), list(file.load())) == (0, [])
     epochs = watcher.chain.ledger.epochs
     assert epochs.is_punished(database.head(), address)
     assert epochs.voters(1).index_of(address) is not None
