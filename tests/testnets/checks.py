@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from chain.database import ChainDatabase
+from chain.errors import NotFound
 from chain.sidecar import CommitCertificate
 from node.datadir import DataDirectory
 from node.opening import opened_chain
@@ -44,10 +45,17 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """One database: its hashes by height; empty where it begins later."""
+    """One database.
+
+    Attributes:
+        path: of the node.
+        hashes: by height; empty where there is none.
+        first: the first whole block after genesis.
+    """
 
     path: Path
     hashes: tuple[bytes, ...]
+    first: int = 1
 
 
 def read(path: Path, history: History) -> Chain:
@@ -59,14 +67,15 @@ def read(path: Path, history: History) -> Chain:
         _learn(database, history)
         count = database.head().number + 1
         hashes = tuple(database.hash_at(each) or b"" for each in range(count))
-    return Chain(path, hashes)
+        first = database.base()
+    return Chain(path, hashes, first)
 
 
 def _learn(database: ChainDatabase, history: History) -> None:
     for number in range(database.base(), database.head().number + 1):
         block = database.block_at(number)
         if block is None:
-            continue
+            raise NotFound(f"{database.head().number} blocks, and no block {number}")
         certificate = database.certificate(block.hash)
         if certificate is not None:
             times = _note(certificate, history)

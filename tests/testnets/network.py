@@ -281,16 +281,25 @@ class Testnet:
         facts: dict[str, Any] = json.loads(shown)
         return facts
 
-    def restored(self, source: NodeProcess) -> NodeProcess:
-        """A new node that begins at a snapshot of a stopped one, in a file."""
-        file = self.directory / "snapshot"
+    def snapshot(self, node: NodeProcess) -> dict[str, Any]:
+        """Write one of a stopped node; its height and hash."""
         told = self.lockstep(
-            *("snapshot", str(file), "--data-dir", str(source.directory), "--json")
+            *("snapshot", str(self._snapshot), "--data-dir", str(node.directory)),
+            "--json",
         )
-        facts = json.loads(told)
+        facts: dict[str, Any] = json.loads(told)
+        return facts
+
+    @property
+    def _snapshot(self) -> Path:
+        return self.directory / "snapshot"
+
+    def restored(self, facts: Mapping[str, Any]) -> NodeProcess:
+        """A new node that begins at the snapshot that was written."""
         node = self.add(settings={})
+        height = str(facts["height"])
         self.lockstep(
-            *("restore", str(file), "--trusted-height", str(facts["height"])),
+            *("restore", str(self._snapshot), "--trusted-height", height),
             *("--trusted-hash", facts["hash"], "--data-dir", str(node.directory)),
         )
         return node

@@ -179,9 +179,9 @@ class Runner:
         """Write a snapshot of a node that stops for it, and begin another one there."""
         self.net.down(source.number, "restarted")
         self._end(source)
-        node = self.net.restored(source)
+        facts = self.net.snapshot(source)
         self._revive(source)
-        node.start()
+        self.net.restored(facts).start()
 
     def _end(self, node: NodeProcess) -> None:
         self._verdict.exit(node, node.stop())

@@ -85,14 +85,11 @@ class Verdict:
 
     def _judge_beginning(self, number: int, chain: Chain) -> None:
         """Who executed from genesis has every block; who began late has not."""
-        held = [height for height, each in enumerate(chain.hashes) if each and height]
         late = number in self._net.manifest.who(*_LATE)
-        first = min(held, default=0)
         self.row(
             f"history of node {number}",
-            passed=(first > 1) == late
-            and held == list(range(first, len(chain.hashes))),
-            found=f"from block {first}",
+            passed=(chain.first > 1) == late and all(chain.hashes[chain.first :]),
+            found=f"from block {chain.first}",
         )
 
     def _judge_votes(self, history: History) -> None:
