@@ -107,7 +107,7 @@ class Verdict:
                 found="never" if seconds is None else f"after {seconds:.1f} s",
             )
         for number in net.manifest.who(Action.JOIN):
-            votes = len(history.votes[net.keys[number].address])
+            votes = len(set(history.votes[net.keys[number].address]))
             self.row(
                 f"node {number} votes", passed=votes > 0, found=f"{votes} precommits"
             )
