@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from shutil import copytree
 
@@ -11,9 +12,12 @@ import trio.testing
 from structlog.testing import capture_logs
 
 from chain.store import Store
+from consensus.messages import Ballot, decode
 from consensus.validators import Validator as Member, ValidatorSet
+from consensus.votes import VoteKind
 from node.doppelganger import Guard
 from node.engine import Validator
+from node.gossip import VOTE
 from node.service import Node
 from tests.node.network import Network, keys, make_network, run
 from tests.node.tiny import ETHER, Clock, make_node
@@ -73,6 +77,15 @@ def signatures(network: Network, node: Node) -> list[int]:
         if address in {each.validator for each in certificate.signatures}:
             found.append(header.number)
     return found
+
+
+def has_prevote_of(node: Node, index: int) -> bool:
+    """Whether it knows how this validator prevoted at its height."""
+    height = node.engine.current
+    if height is None:
+        return False
+    votes = height.state.keeper.tally(0, VoteKind.PREVOTE).votes
+    return index in {voter for voter, _ in votes}
 
 
 def innocent(network: Network) -> bool:
@@ -136,33 +149,49 @@ def test_a_machine_restored_from_a_backup_does_not_sign_the_past_again(
     network = make_network(tmp_path)
     home = tmp_path / "3"
 
-    async def until(height: int) -> None:
+    async def until(height: int, *, heard: bool) -> None:
         async def story() -> None:
             async with trio.open_nursery() as nursery:
                 for node in network.nodes:
                     nursery.start_soon(node.sync.run)
                 await network.reach(height)
+                while heard and not has_prevote_of(network.nodes[0], 3):
+                    await network.nodes[0].engine.changed.wait()
                 nursery.cancel_scope.cancel()
 
         with trio.fail_after(SECONDS):
             await run(network, story)
 
-    def live(height: int) -> None:
+    def live(height: int, *, heard: bool = False) -> None:
         clock = trio.testing.MockClock(autojump_threshold=0.05)
-        trio.run(until, height, clock=clock)
+        trio.run(partial(until, height, heard=heard), clock=clock)
 
     live(3)
     copytree(home, tmp_path / "backup")
     store = copy.deepcopy(network.nodes[3].chain.database.store)
-    live(9)
+    guards: list[Guard] = []
+
+    def tamper(_: int, __: int, channel: int, payload: bytes) -> bytes | None:
+        """Height 10 does not end before the restored machine is told of its vote."""
+        if channel != VOTE.id or any(guard.reason for guard in guards):
+            return payload
+        message = decode(payload)
+        if not isinstance(message, Ballot):
+            return payload
+        subject = message.vote.subject
+        held = (subject.kind, subject.height) == (VoteKind.PRECOMMIT, 10)
+        return None if held else payload
+
+    network.tamper = tamper
+    live(9, heard=True)
     signed_before = max(signatures(network, network.nodes[3]))
     reasons: list[str | None] = []
     for height in (16, 28):
         restored = another(tmp_path / "backup", 3, store)
-        guard = guarded(restored)
+        guards.append(guarded(restored))
         network.nodes[3] = restored
         live(height)
-        reasons.append(guard.reason)
+        reasons.append(guards[-1].reason)
         network.agree()
         assert innocent(network)
     # Peers still had what the earlier self had signed last, and told it.
