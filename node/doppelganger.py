@@ -14,6 +14,9 @@ was lost or comes from an old backup, nor when two machines run with one key. So
 
     a vote by our own key that we did not sign           never sign, until a restart
 
+Nothing is asked before a peer has told how far the network is: a node on an old copy of
+everything would take an old height for the one under way.
+
 Every committed height was signed by more than two thirds of the stake, so those whose
 state ends before it are fewer than a third and the chain goes on without them, as long
 as the others are there and vote. When an election makes the set smaller, or others go

@@ -290,13 +290,24 @@ class Node:
         return self.sync.syncing and self.sync.best > head + _ON_THEIR_WAY
 
     def _behind(self) -> bool:
-        """Whether blocks come from others that were final before this node started.
+        """Whether others may have blocks that were final before this node started.
 
-        Peers that claim to be ahead are believed while blocks come, not for ever.
+        Nobody knows before a peer tells; who decides nothing alone loses nothing by
+        waiting for it. Peers that claim to be ahead are believed while blocks come, not
+        for ever.
         """
+        if self.engine.previous is not None:  # the last block came by consensus
+            return False
+        if not self.sync.heard:
+            return not self._decides_alone()
         silent = trio.current_time() - self.engine.last_commit
-        followed = self.engine.previous is not None  # the last block came by consensus
-        return self.catching_up() and not followed and silent < _BELIEVED_SECONDS
+        ahead = self.sync.syncing and self.sync.best > self.chain.database.head().number
+        return ahead and silent < _BELIEVED_SECONDS
+
+    def _decides_alone(self) -> bool:
+        voters = self.engine.voters(self.chain.database.head().number + 1)
+        index = None if self._address is None else voters.index_of(self._address)
+        return index is not None and voters.is_quorum(voters.at(index).stake)
 
     def vitals(self) -> Vitals:
         """What is known of this node; silence is held against it."""

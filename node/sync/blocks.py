@@ -93,6 +93,7 @@ class BlockSync:
 
     Attributes:
         caught_up: Set once no peer has more blocks than this node.
+        heard: Whether any peer has told yet which blocks it has.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class BlockSync:
             pace: Of this side.
         """
         self.caught_up = trio.Event()
+        self.heard = False
         self._database = database
         self._genesis_hash = database.genesis_hash()
         self._find_set = find_set
@@ -292,6 +294,7 @@ class BlockSync:
             match message:
                 case Status():
                     scheduler.status(peer.id, message.base, message.head)
+                    self.heard = True
                     self._note()
                 case Request():
                     try:

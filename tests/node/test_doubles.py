@@ -194,15 +194,33 @@ def test_a_machine_restored_from_a_backup_does_not_sign_the_past_again(
         reasons.append(guards[-1].reason)
         network.agree()
         assert innocent(network)
-    # Peers still had what the earlier self had signed last, and told it.
-    assert reasons[0] is not None
-    assert "the state is an old one" in reasons[0]
+    # Peers may still have what the earlier self had signed last, and tell it.
+    assert reasons[0] is None or "the state is an old one" in reasons[0]
     assert reasons[1] is None
     later = [
         each for each in signatures(network, network.nodes[3]) if each > signed_before
     ]
     assert later
     assert min(later) > signed_before + HEIGHTS
+
+
+def test_nothing_is_signed_before_a_peer_tells_how_far_the_network_is(
+    tmp_path: Path,
+) -> None:
+    """Who comes back on an old copy of everything may be the old height's proposer."""
+    network = make_network(tmp_path)
+
+    async def main() -> None:
+        with trio.move_on_after(60.0):
+            await run(network, trio.sleep_forever, pairs=[(0, 1)], engines=[0, 1, 2, 3])
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))
+    signed = [
+        node.engine._validator is not None
+        and node.engine._validator.signer.last is not None
+        for node in network.nodes
+    ]
+    assert signed == [True, True, False, False]
 
 
 def test_a_chain_that_needs_who_was_only_away_goes_on(tmp_path: Path) -> None:
