@@ -22,7 +22,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -269,7 +269,7 @@ def _cpu(pid: int) -> float:
 
 
 @contextmanager
-def network(block_time: float) -> Iterator[Network]:
+def network(block_time: float) -> Generator[Network]:
     """Four validators, from a fresh genesis in which the senders are rich."""
     spec = ChainSpec.load("devnet")
     rich = {_sender_address(sender): 1_000 * ETHER for sender in range(SENDERS)}
@@ -296,7 +296,7 @@ def network(block_time: float) -> Iterator[Network]:
 
 
 @contextmanager
-def anvil() -> Iterator[Network | None]:
+def anvil() -> Generator[Network | None]:
     """The peer, or None where there is none."""
     program = os.environ.get("ANVIL") or shutil.which("anvil")
     if program is None:
