@@ -1,8 +1,9 @@
 """The engine: performs the effects of `consensus.machine`, height after height.
 
-One task owns the machine. What peers send is checked in `receive`, in the task of
-whoever brings it, so that a lie is told apart at once; what passes is queued. The
-engine takes one input at a time, in this order, each step done before the next:
+One task owns the machine. What peers send is checked in the task of whoever brings it
+(`node.hearing`), what this validator says is built and signed by `node.author`; both
+queue what follows from it. The engine takes one input at a time, in this order, each
+step done before the next:
 
 1. write the input to the log (`node.wal`), and on the disk if we signed it;
 2. feed it to the machine;
@@ -23,7 +24,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 import trio
@@ -33,7 +34,7 @@ from chain.errors import BadSignature
 from chain.header import Header
 from chain.sidecar import CommitCertificate
 from chain.transaction import Transaction
-from consensus.certificate import certify, verify_certificate, verify_quorum
+from consensus.certificate import certify, verify_certificate
 from consensus.errors import Impossible, InvalidProposal
 from consensus.evidence import Evidence
 from consensus.machine import (
@@ -58,43 +59,28 @@ from consensus.machine import (
     resume,
 )
 from consensus.messages import (
-    Accusation,
     Ballot,
-    BlockPart,
     Message,
     Proposal,
     Quorum,
 )
-from consensus.parts import cut
-from consensus.proposal import verify_proposal
 from consensus.validators import ValidatorSet
-from consensus.votes import Vote, VoteKind, verify_vote
 from node.accusations import EvidencePool
+from node.author import Author, Validator
 from node.consensus_metrics import Committed
-from node.doppelganger import Guard
-from node.errors import DoubleSignError, LedgerError, NotSignedError, SafetyError
-from node.height import Height, vote_key
-from node.ledger import Dropped, Ledger
+from node.errors import LedgerError, SafetyError
+from node.hearing import Hearing
+from node.height import Height, Heights, vote_key
+from node.ledger import Ledger
 from node.logbook import Begun, Received, Whole, decode_entry, encode_entry
 from node.mempool import Mempool
 from node.metrics import Metrics
-from node.signer import Signed, Signer
 from node.wal import WriteAheadLog
 from runtime.block import ExecutedBlock
 from runtime.errors import InvalidBlock
-from runtime.fees import next_base_fee
 
 _log = structlog.get_logger("node.engine")
-ROUNDS_OF_PROPOSALS_AHEAD = 2
 AGAIN_SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Validator:
-    """What a node needs in order to propose and vote."""
-
-    signer: Signer
-    guard: Guard
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,28 +141,45 @@ class Engine:
         """
         self._ledger = ledger
         self._wal = wal
-        self._validator = validator
         self._mempool = mempool
         self._metrics = metrics
         self._timeouts = timeouts or Timeouts()
-        self._now = now
         self._block_time: float | None = None
         self._started = -math.inf
         self._queue: deque[_Item] = deque()
         self._timers: list[tuple[float, _Item]] = []
         self.last_commit = math.inf
-        self.current: Height | None = None
-        self.previous: Height | None = None
+        self._heights = Heights()
         self.evidence = EvidencePool(ledger.epochs)
         self.changed = trio.Event()
         self.listeners: list[Callable[[], None]] = []
+        self.author = Author(
+            ledger,
+            validator,
+            mempool,
+            metrics,
+            self._heights,
+            self.evidence,
+            put=self._put,
+            ask_again=self._ask_again,
+            now=now,
+        )
+        self._hearing = Hearing(
+            ledger.genesis_hash,
+            self._heights,
+            self.evidence,
+            head=lambda: ledger.head,
+            put=self._put,
+            note_own=self.author.note_own,
+            note_change=self._note_change,
+        )
 
     # -- for others --------------------------------------------------------------
 
     @property
     def address(self) -> bytes | None:
         """Ours as a validator."""
-        return None if self._validator is None else self._validator.signer.address
+        return self.author.address
 
     @property
     def round(self) -> int:
@@ -187,32 +190,23 @@ class Engine:
         """The set that votes at a height, at most two above the head."""
         return self._ledger.epochs.voters(height)
 
+    @property
+    def current(self) -> Height | None:
+        """The height under way."""
+        return self._heights.current
+
+    @property
+    def previous(self) -> Height | None:
+        """The height before it, if it was decided here."""
+        return self._heights.previous
+
     def height(self, number: int) -> Height | None:
-        """The height under way or the one before it."""
-        for each in (self.current, self.previous):
-            if each is not None and each.number == number:
-                return each
-        return None
+        """One of the two, by its number."""
+        return self._heights.at(number)
 
     def receive(self, message: Message) -> None:
-        """Check what a peer says and queue it if it is new and of this height.
-
-        Raises:
-            ConsensusError: it breaks a rule that every correct node keeps.
-        """
-        match message:
-            case Ballot():
-                self._receive_vote(message)
-            case Proposal():
-                self._receive_proposal(message)
-            case BlockPart():
-                self._receive_part(message)
-            case Quorum():
-                self._receive_quorum(message)
-            case Accusation():
-                self._receive_evidence(message.evidence)
-            case _:
-                raise TypeError(f"{type(message).__name__} is no input of consensus")
+        """See `node.hearing.Hearing.receive`."""
+        self._hearing.receive(message)
 
     async def import_certified(
         self, block: Block, certificate: CommitCertificate
@@ -281,7 +275,7 @@ class Engine:
         number = parent.number + 1
         validators = self._ledger.epochs.voters(number)
         me = None if self.address is None else validators.index_of(self.address)
-        opened = self.current = Height(parent, State(validators, number, me))
+        opened = self._heights.current = Height(parent, State(validators, number, me))
         self._queue = deque(each for each in self._queue if isinstance(each, Certified))
         records = self._wal.open(number)
         due = trio.current_time()
@@ -324,95 +318,6 @@ class Engine:
         for listener in self.listeners:
             listener()
 
-    # -- intake ------------------------------------------------------------------
-
-    def _receive_vote(self, ballot: Ballot) -> None:
-        vote = ballot.vote
-        height = self.height(vote.subject.height)
-        if height is None or height.knows(vote) or not height.takes(vote):
-            return
-        verify_vote(self._ledger.genesis_hash, vote, height.validators)
-        self._note_own(height, Received(ballot))
-        if height is self.previous:
-            self._count_late(height, vote)
-            return
-        height.pending.add(vote_key(vote))
-        self._put(Received(ballot))
-
-    def _count_late(self, height: Height, vote: Vote) -> None:
-        """After the decision, in time for the next block's certificate and evidence."""
-        height.state, effects = apply(height.state, VoteSeen(vote))
-        self._accuse(height, effects)
-
-    def _receive_proposal(self, proposal: Proposal) -> None:
-        subject = proposal.subject
-        height = self.current
-        if height is None or subject.height != height.number:
-            return
-        known = height.proposals.get(subject.round)
-        if known is not None and not known.subject.contradicts(subject):
-            return
-        wanted = subject.block_hash in height.wanted
-        ahead = subject.round - height.state.round
-        if not wanted and not -1 <= ahead <= ROUNDS_OF_PROPOSALS_AHEAD:
-            return
-        verify_proposal(
-            self._ledger.genesis_hash, subject, proposal.signature, height.validators
-        )
-        self._note_own(height, Received(proposal))
-        if known is not None:
-            self._accuse_proposer(height, known, proposal)
-            return
-        height.note_proposal(proposal)
-        self._put(Received(proposal))
-
-    def _receive_part(self, message: BlockPart) -> None:
-        height = self.current
-        if height is None or message.height != height.number:
-            return
-        assembly = height.assemblies.get(message.parts_root)
-        if assembly is None or not assembly.add(message.part):
-            return
-        assembly.arrived = trio.current_time()
-        if assembly.complete:
-            self._put(Whole(assembly.root, assembly.block()))
-        else:
-            self._note_change()
-
-    def _receive_quorum(self, message: Quorum) -> None:
-        quorum, height = message.quorum, self.current
-        if height is None or message.height != height.number:
-            return
-        place = (quorum.kind, quorum.round, quorum.block_hash)
-        if height.state.votes_for(*place) is not None:
-            return
-        verify_quorum(
-            self._ledger.genesis_hash, quorum, height.validators, height.number
-        )
-        self._put(Received(message))
-
-    def _receive_evidence(self, evidence: Evidence) -> None:
-        if self.evidence.check(self._ledger.head, evidence):
-            self._accept(evidence)
-
-    def _accuse(self, height: Height, effects: Iterable[Effect]) -> None:
-        for effect in effects:
-            if isinstance(effect, Equivocation):
-                found = Evidence.of(effect.first, effect.second, height.validators)
-                self._accept(found)
-
-    def _accuse_proposer(self, height: Height, one: Proposal, other: Proposal) -> None:
-        turn = height.validators.proposer(height.number, one.subject.round)
-        index = height.validators.members.index(turn)
-        first, second = (
-            Vote(each.subject, index, each.signature) for each in (one, other)
-        )
-        self._accept(Evidence.of(first, second, height.validators))
-
-    def _accept(self, evidence: Evidence) -> None:
-        if self.evidence.add(evidence):
-            self._note_change()
-
     # -- one input ---------------------------------------------------------------
 
     async def _take(self, item: _Item, *, replaying: bool = False) -> None:
@@ -436,10 +341,10 @@ class Engine:
             self._timers = [each for each in self._timers if each[1] != Begun()]
             await self._take(Begun(), replaying=replaying)
         if replaying:
-            self._note_own(height, item)
+            self.author.note_own(height, item)
         else:
             self._wal.append(encode_entry(item))
-            if self._is_own(height, item):
+            if self.author.is_own(height, item):
                 self._wal.sync()
         for event in await self._as_inputs(height, item):
             height.state, effects = self._apply(height, event)
@@ -453,28 +358,6 @@ class Engine:
         if self.current is None:
             raise LedgerError("no height is under way")
         return self.current
-
-    def _is_own(self, height: Height, item: _Item) -> bool:
-        match item:
-            case Received(Ballot(vote)):
-                return vote.validator == height.state.me
-            case Received(Proposal(subject)):
-                turn = height.validators.proposer(subject.height, subject.round)
-                return turn.address == self.address
-            case _:
-                return False
-
-    def _note_own(self, height: Height, item: _Item) -> None:
-        """Tell the guard what comes from outside, or the log, with our signature."""
-        if self._validator is None or not self._is_own(height, item):
-            return
-        match item:
-            case Received(Ballot(vote)):
-                self._validator.guard.saw_own_vote(vote.subject)
-            case Received(Proposal(subject)):
-                self._validator.guard.saw_own_vote(subject)
-            case _:
-                pass
 
     def _apply(self, height: Height, event: Input) -> tuple[State, tuple[Effect, ...]]:
         try:
@@ -566,18 +449,18 @@ class Engine:
         for effect in effects:
             match effect:
                 case Build():
-                    await self._build(height, effect.round)
+                    await self.author.build(height, effect.round)
                 case Propose():
-                    await self._propose_again(height, effect)
+                    await self.author.propose_again(height, effect)
                 case Sign():
-                    await self._sign(height, effect)
+                    await self.author.vote(height, effect)
                 case Schedule():
                     self._schedule(height, effect)
                 case Fetch():
                     height.wanted.add(effect.block_hash)
                     self._note_change()
                 case Equivocation():
-                    self._accuse(height, (effect,))
+                    self._hearing.accuse(height, (effect,))
                 case Decide():
                     await self._decide(height, effect)
 
@@ -593,144 +476,10 @@ class Engine:
         ]
         self._timers.append((trio.current_time() + wait, ring))
 
-    async def _build(self, height: Height, round_: int) -> None:
-        validator = self._need_validator()
-        if not validator.guard.may_sign(height.number):
-            self._ask_again()
-            return
-        signer = validator.signer
-        try:
-            pending = await trio.to_thread.run_sync(
-                signer.pending_proposal, height.number, round_
-            )
-            if pending is not None:
-                _log.info("proposing again what was signed", height=height.number)
-                executed = await trio.to_thread.run_sync(
-                    self._ledger.check, height.parent, pending
-                )
-            else:
-                reveal = await trio.to_thread.run_sync(signer.reveal, height.number)
-                executed = await self._built(height, signer.address, reveal)
-        except NotSignedError as error:
-            self._note_unsigned(error)
-            return
-        height.executed[executed.block.hash] = executed
-        await self._send_proposal(height, round_, None, executed.block)
-
-    async def _built(
-        self, height: Height, proposer: bytes, reveal: bytes
-    ) -> ExecutedBlock:
-        parent, ledger = height.parent, self._ledger
-        certificate = self._parent_certificate(parent)
-        rules = ledger.forks.at(height.number)
-        steps = ledger.database.steps(parent.hash)
-        selection = self._mempool.select(next_base_fee(rules, parent, steps))
-        evidence = self.evidence.usable(parent)
-
-        def build() -> tuple[ExecutedBlock, tuple[Dropped, ...]]:
-            built = ledger.build(
-                parent, proposer, reveal, certificate, evidence, selection
-            )
-            return built.executed, built.dropped
-
-        executed, dropped = await trio.to_thread.run_sync(build)
-        for each in dropped:
-            self._mempool.discard(each.transaction.hash)
-            self._metrics.count_refusal("Invalid")
-            _log.info(
-                "transaction dropped",
-                hash="0x" + each.transaction.hash.hex(),
-                reason=each.reason,
-            )
-        return executed
-
-    def _parent_certificate(self, parent: Header) -> CommitCertificate | None:
-        """Every precommit for the parent that has come by now."""
-        if parent.number == 0:
-            return None
-        previous = self.previous
-        if previous is not None and previous.number == parent.number:
-            decision = previous.state.decision
-            if decision is not None and decision.block_hash == parent.hash:
-                precommits = previous.state.votes_for(
-                    VoteKind.PRECOMMIT, decision.round, parent.hash
-                )
-                whole = replace(decision, precommits=precommits or decision.precommits)
-                return certify(whole, previous.validators)
-        certificate = self._ledger.certificate(parent)
-        if certificate is None:
-            raise LedgerError(
-                f"block {parent.number} has no commit certificate in the database"
-            )
-        return certificate
-
-    async def _propose_again(self, height: Height, effect: Propose) -> None:
-        executed = height.executed.get(effect.polka.block_hash)
-        if executed is None:
-            raise LedgerError("a valid block is to be proposed again and is not here")
-        await self._send_proposal(
-            height, effect.round, effect.polka.round, executed.block
-        )
-
-    async def _send_proposal(
-        self, height: Height, round_: int, polka_round: int | None, block: Block
-    ) -> None:
-        signer = self._need_validator().signer
-        signed = await self._signed(
-            height, lambda: signer.sign_proposal(round_, polka_round, block)
-        )
-        if signed is None:
-            return
-        root, parts = cut(block.encode())
-        proposal = Proposal(signed.subject, len(parts), signed.signature)
-        assembly = height.note_proposal(proposal)
-        for part in parts:
-            assembly.add(part)
-        self._put(Received(proposal))
-        self._put(Whole(root, block))
-
-    async def _sign(self, height: Height, effect: Sign) -> None:
-        subject = effect.subject
-        if subject.kind is VoteKind.PRECOMMIT:
-            subject = replace(subject, detail=int(self._now() * 1000))
-        signer = self._need_validator().signer
-        signed = await self._signed(height, lambda: signer.sign(subject))
-        if signed is None or height.state.me is None:
-            return
-        vote = Vote(signed.subject, height.state.me, signed.signature)
-        height.pending.add(vote_key(vote))
-        self._put(Received(Ballot(vote)))
-
-    async def _signed(
-        self, height: Height, sign: Callable[[], Signed]
-    ) -> Signed | None:
-        """A signature, or None when giving it could contradict an earlier one."""
-        guard = self._need_validator().guard
-        if not guard.may_sign(height.number):
-            self._ask_again()
-            return None
-        try:
-            signed = await trio.to_thread.run_sync(sign)
-        except NotSignedError as error:
-            self._note_unsigned(error)
-            return None
-        guard.signed(signed.subject)
-        return signed
-
-    def _note_unsigned(self, error: NotSignedError) -> None:
-        _log.warning("not signed", reason=str(error))
-        if not isinstance(error, DoubleSignError):
-            self._ask_again()
-
     def _ask_again(self) -> None:
         """Try later: without our vote a round may never end."""
         if not any(isinstance(item, Again) for _, item in self._timers):
             self._timers.append((trio.current_time() + AGAIN_SECONDS, Again()))
-
-    def _need_validator(self) -> Validator:
-        if self._validator is None:
-            raise LedgerError("a node without a validator's key is asked to sign")
-        return self._validator
 
     async def _decide(self, height: Height, decision: Decide) -> None:
         executed = height.executed.get(decision.block_hash)
@@ -738,10 +487,10 @@ class Engine:
             raise LedgerError("decided on a block that was not executed here")
         certificate = certify(decision, height.validators)
         await self._commit(executed, certificate)
-        self.previous, self.current = height, None
+        self._heights.previous, self._heights.current = height, None
         for item in self._queue:  # votes that the decision overtook
             if isinstance(item, Received) and isinstance(item.message, Ballot):
-                self._count_late(height, item.message.vote)
+                self._hearing.count_late(height, item.message.vote)
 
     async def _import(self, item: Certified) -> None:
         height, block = self._height(), item.block
@@ -758,7 +507,7 @@ class Engine:
                         f"{block.hash.hex()}, which breaks a rule here: {error}"
                     ) from error
             await self._commit(executed, item.certificate)
-            self.previous, self.current = None, None
+            self._heights.previous = self._heights.current = None
         item.done.set()
 
     async def _commit(

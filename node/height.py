@@ -144,3 +144,23 @@ class Height:
             while len(self.assemblies) > MAX_ASSEMBLIES:
                 del self.assemblies[next(iter(self.assemblies))]
         return assembly
+
+
+@dataclass(slots=True)
+class Heights:
+    """What consensus is at work on.
+
+    Attributes:
+        current: The height under way.
+        previous: The one before it, if it was decided here.
+    """
+
+    current: Height | None = None
+    previous: Height | None = None
+
+    def at(self, number: int) -> Height | None:
+        """One of them, by its number."""
+        for each in (self.current, self.previous):
+            if each is not None and each.number == number:
+                return each
+        return None

@@ -11,12 +11,12 @@ from typing import Any
 from chain.database import ChainDatabase
 from chain.errors import ChainError
 from genesis import ChainSpec, SpecError, ValidatorEntry, open_chain
+from node.author import Validator
 from node.config import NodeConfig
 from node.datadir import DataDirectory
 from node.dbrepair import open_store
 from node.disk import SYSTEM
 from node.doppelganger import Guard
-from node.engine import Validator
 from node.errors import ConfigError, DataDirectoryError
 from node.evidence_file import EvidenceFile
 from node.keydir import Password, password_in

@@ -15,8 +15,9 @@ from starlette.applications import Starlette
 
 from chain.database import ChainDatabase
 from consensus.validators import ValidatorSet
+from node.author import Validator
 from node.config import NodeConfig
-from node.engine import Engine, Timeouts, Validator
+from node.engine import Engine, Timeouts
 from node.epochs import Epochs
 from node.gossip import Gossip
 from node.housekeeping import Housekeeper

@@ -29,10 +29,10 @@ from node.audit import (
     FileSource,
     Verdict,
 )
+from node.author import Validator
 from node.chainfile import ChainFileReader, Record, write_chain_file
 from node.config import load_config
 from node.doppelganger import Guard
-from node.engine import Validator
 from node.exporting import records
 from node.opening import encode_spec
 from node.service import Chain, Node

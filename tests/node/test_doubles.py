@@ -15,8 +15,8 @@ from chain.store import Store
 from consensus.messages import Ballot, decode
 from consensus.validators import Validator as Member, ValidatorSet
 from consensus.votes import VoteKind
+from node.author import Validator
 from node.doppelganger import Guard
-from node.engine import Validator
 from node.gossip import VOTE
 from node.service import Node
 from tests.node.network import Network, keys, make_network, run
@@ -36,7 +36,7 @@ def quiet() -> Iterator[None]:
 
 def guarded(node: Node) -> Guard:
     """Give a node that is to start the guard that the command line gives it."""
-    validator = node.engine._validator
+    validator = node.engine.author.validator
     assert validator is not None
     committed = node.chain.database.head().number
     guard = Guard(
@@ -47,7 +47,7 @@ def guarded(node: Node) -> Guard:
         now=trio.current_time,
     )
     guard.wait_while(node._behind)
-    node.engine._validator = Validator(validator.signer, guard)
+    node.engine.author.validator = Validator(validator.signer, guard)
     return guard
 
 
@@ -111,7 +111,7 @@ def test_the_second_of_two_nodes_with_one_key_never_signs(tmp_path: Path) -> Non
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))
     network.agree()
-    validator = second.engine._validator
+    validator = second.engine.author.validator
     assert validator is not None
     assert validator.signer.last is None
     assert guard.reason is not None

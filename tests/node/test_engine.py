@@ -21,9 +21,9 @@ from chain.transaction import Transaction, decode
 from consensus.certificate import verify_certificate
 from consensus.proposal import check_block
 from consensus.votes import Subject
+from node.author import Validator
 from node.disk import SystemDisk
 from node.doppelganger import Guard
-from node.engine import Validator
 from node.errors import KeyFileError, LedgerError, SignerUnavailableError
 from node.service import Node
 from node.signer import STATE_FILE, LocalSigner, Signed
@@ -54,8 +54,8 @@ def step(node: Node) -> Header:
 
 
 def last_signed(node: Node) -> Signed | None:
-    assert node.engine._validator is not None
-    return node.engine._validator.signer.last
+    assert node.engine.author.validator is not None
+    return node.engine.author.validator.signer.last
 
 
 def head_block(node: Node) -> Block:
@@ -205,7 +205,7 @@ def test_missing_certificate_is_named(tmp_path: Path) -> None:
     node = make_node(tmp_path)
     head = step(node)
     node.chain.database.store.write({}, [b"c" + head.hash])
-    node.engine.previous = None  # as after a restart
+    node.engine._heights.previous = None  # as after a restart
     with pytest.raises(LedgerError, match="block 1 has no commit certificate"):
         step(node)
 
@@ -246,7 +246,7 @@ def life(directory: Path, store: Store, crash: Crashing, clock: Clock) -> Node:
             crash.around(lambda: super(Disk, self).rename(old, new))
 
     signer = LocalSigner(directory, database.genesis_hash(), KEY, disk=Disk())
-    node.engine._validator = Validator(signer, Guard(signer, 0, heights=0))
+    node.engine.author.validator = Validator(signer, Guard(signer, 0, heights=0))
     commit = database.commit
 
     def committed(*arguments: object, **named: object) -> None:
@@ -379,7 +379,7 @@ def test_a_signer_that_was_away_is_asked_again(tmp_path: Path) -> None:
     node = make_node(tmp_path)
     genesis_hash = node.chain.database.genesis_hash()
     signer = Absent(tmp_path, genesis_hash, KEY)
-    node.engine._validator = Validator(signer, Guard(signer, 0, heights=0))
+    node.engine.author.validator = Validator(signer, Guard(signer, 0, heights=0))
 
     async def main() -> None:
         for _ in range(3):
@@ -395,7 +395,7 @@ def test_a_guard_that_waited_is_asked_again(tmp_path: Path) -> None:
     signer = LocalSigner(tmp_path, node.chain.database.genesis_hash(), KEY)
     guard = Guard(signer, 0, heights=0)
     guard.wait_while(lambda: trio.current_time() < until)
-    node.engine._validator = Validator(signer, guard)
+    node.engine.author.validator = Validator(signer, guard)
     until = 0.0
 
     async def main() -> None:

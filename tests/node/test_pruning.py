@@ -22,9 +22,9 @@ from genesis import ChainSpec, open_chain
 from genesis.accounts import account, validator
 from lockstep.localnet import eventually
 from node.audit import AuditMismatch, Auditor, DatabaseSource
+from node.author import Validator
 from node.config import load_config
 from node.doppelganger import Guard
-from node.engine import Validator
 from node.errors import ConfigError, LedgerError
 from node.exporting import records
 from node.opening import encode_spec

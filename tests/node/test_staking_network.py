@@ -13,8 +13,8 @@ from consensus.votes import NIL, Subject, VoteKind, sign_vote
 from genesis import ChainSpec, open_chain
 from genesis.accounts import validator, validator_entries
 from node.accusations import EvidencePool
+from node.author import Validator
 from node.doppelganger import Guard
-from node.engine import Validator
 from node.evidence_file import EvidenceFile
 from node.opening import encode_spec
 from node.service import Chain, Node

@@ -11,10 +11,10 @@ from chain.errors import StoreError
 from chain.store import Store
 from genesis import ChainSpec, open_chain
 from genesis.accounts import validator
+from node.author import Validator
 from node.chainfile import Record
 from node.config import load_config
 from node.doppelganger import Guard
-from node.engine import Validator
 from node.errors import ChainFileError, LedgerError
 from node.exporting import records
 from node.opening import encode_spec

@@ -11,9 +11,9 @@ from chain.sidecar import Sidecar
 from chain.store import Store
 from chain.transaction import Unsigned
 from consensus.validators import Validator as Member, ValidatorSet
+from node.author import Validator
 from node.config import NodeConfig, load_config
 from node.doppelganger import Guard
-from node.engine import Validator
 from node.service import Chain, Node
 from node.signer import LocalSigner
 from node.validatorkey import ValidatorKey
