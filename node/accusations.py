@@ -66,11 +66,11 @@ class EvidencePool:
         if evidence.hash in self._waiting or len(self) >= MAX_EVIDENCE:
             return False
         next_height = head.number + 1
-        oldest = max(1, next_height - self._epochs.evidence_age)
+        carrier = max(next_height, evidence.height + 1)  # the first that may hold it
+        oldest = max(1, carrier - self._epochs.evidence_age)
         if not oldest <= evidence.height <= next_height:
             return False
-        epoch = self._epochs.epoch(head)
-        check_evidence(epoch, max(next_height, evidence.height + 1), evidence)
+        check_evidence(self._epochs.epoch(head), carrier, evidence)
         return not self._epochs.is_punished(head, evidence.validator)
 
     def add(self, evidence: Evidence) -> bool:

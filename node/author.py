@@ -109,6 +109,11 @@ class Author:
             case _:
                 pass
 
+    def note_fetched(self) -> None:
+        """Tell the guard that a block came without our listening to its votes."""
+        if self.validator is not None:
+            self.validator.guard.fetched()
+
     async def build(self, height: Height, round_: int) -> None:
         """Propose a new block, or the one that was signed before a restart."""
         validator = self._need_validator()

@@ -77,7 +77,7 @@ class Guard:
         self._now = now
         self._standing: tuple[int, float] | None = None  # a height, asked for since
         self._behind: Callable[[], bool] = lambda: False
-        self._clear = False
+        self._clear = self._spoke = False
         self._until: int | None = None  # the height at which listening ends
         self._refused: str | None = None
 
@@ -106,8 +106,19 @@ class Guard:
             self._decide(height)
         return self._clear
 
+    def fetched(self) -> None:
+        """A block came that others had decided: at its height nobody was listened to.
+
+        What was decided before, about a state that then reached the head, is decided
+        anew, unless this process has signed since: then its state is its own.
+        """
+        if not self._spoke:
+            self._clear = False
+            self._until = self._standing = None
+
     def signed(self, subject: Subject) -> None:
         """Our signer signed this."""
+        self._spoke = True
         if self._last is None or order(subject) > order(self._last):
             self._last = subject
 

@@ -507,6 +507,7 @@ class Engine:
                         f"{block.hash.hex()}, which breaks a rule here: {error}"
                     ) from error
             await self._commit(executed, item.certificate)
+            self.author.note_fetched()
             self._heights.previous = self._heights.current = None
         item.done.set()
 

@@ -214,3 +214,29 @@ def test_nothing_is_signed_where_an_earlier_self_may_have_signed(
     first = signed[0]
     assert known >= max(committed, start - 1) or first == start + heights
     assert signed == list(range(first, start + 12))
+
+
+def test_a_state_that_reached_the_head_is_judged_again_when_others_were_ahead() -> None:
+    mine = guard(prevote(10))
+    assert mine.may_sign(11)
+    mine.fetched()  # block 11, while nothing was signed yet
+    assert not mine.may_sign(12)
+    mine.saw_own_vote(prevote(12))
+    assert "the state is an old one" in (mine.reason or "")
+
+
+def test_who_has_signed_in_this_life_may_fetch_blocks_and_sign_on() -> None:
+    mine = guard(prevote(10))
+    assert mine.may_sign(11)
+    mine.signed(prevote(11))
+    mine.fetched()
+    assert mine.may_sign(12)
+
+
+def test_heights_that_were_fetched_were_not_listened_to() -> None:
+    mine = guard(prevote(5))
+    assert not mine.may_sign(11)
+    mine.fetched()
+    assert [mine.may_sign(height) for height in (15, 16, 17, 18)] == [False] * 3 + [
+        True
+    ]
