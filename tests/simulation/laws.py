@@ -20,6 +20,7 @@ from tests.simulation.wire import Block, Roster
 
 _PREVOTE, _PRECOMMIT = VoteKind.PREVOTE, VoteKind.PRECOMMIT
 _Place = tuple[VoteKind, int, bytes]
+_LATE = 2  # votes may still be signed again for a height that was decided
 
 
 class Violation(Exception):
@@ -61,6 +62,7 @@ class Laws:
         self.chain: dict[int, Block] = {}
         self._valid: dict[bytes, bool] = {}
         self._heights: defaultdict[int, _Height] = defaultdict(_Height)
+        self._lowest = 0
 
     def built(self, block: Block) -> None:
         """A block exists now."""
@@ -185,5 +187,7 @@ class Laws:
             raise Violation(f"no framing: {evidence}")
 
     def forget(self, height: int) -> None:
-        """Nobody is interested in the votes of that height any more."""
-        self._heights.pop(height, None)
+        """Every bound node is at this height or above."""
+        while self._lowest < height - _LATE:
+            self._heights.pop(self._lowest, None)
+            self._lowest += 1

@@ -400,7 +400,10 @@ class Network:
                     effect.height, self.nodes[node].roster
                 )
                 outcome.rounds = max(outcome.rounds, effect.round + 1)
-                self.laws.forget(effect.height - 50)
+                # A node may be far behind those who decide without it.
+                self.laws.forget(
+                    min(self.nodes[each].height for each in self.laws.bound)
+                )
         if self._trace is not None:
             self._trace(f"{self.now / SECOND:10.4f}  node {node}  {words(effect)}")
 

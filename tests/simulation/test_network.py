@@ -15,7 +15,8 @@ from tests.simulation.laws import Violation
 from tests.simulation.network import MILLISECOND, Network, Setting, draw, quiet
 from tests.simulation.node import Node, Signer
 
-SLICE = range(12)
+# In 6581 a node lies 60 heights behind one that decides alone.
+SLICE = (*range(12), 6581)
 
 
 @pytest.mark.parametrize("seed", SLICE)
