@@ -58,6 +58,15 @@ class Chain:
     first: int = 1
 
 
+def head(path: Path) -> int:
+    """The height of a stopped node."""
+    with (
+        DataDirectory.existing(path) as directory,
+        opened_chain(directory) as (_, database),
+    ):
+        return database.head().number
+
+
 def read(path: Path, history: History) -> Chain:
     """Read a stopped node's database into a history."""
     with (

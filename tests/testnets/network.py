@@ -76,6 +76,11 @@ class NodeProcess:
         return None if self._process is None else self._process.pid
 
     @property
+    def started(self) -> bool:
+        """Whether it was started and not yet stopped; it may have died."""
+        return self._process is not None
+
+    @property
     def running(self) -> bool:
         """Whether there is a process."""
         return self._process is not None and self._process.poll() is None
@@ -110,6 +115,8 @@ class NodeProcess:
         except subprocess.TimeoutExpired:
             self.kill()
             return f"not within {STOP_SECONDS:.0f} s"
+        finally:
+            self._process = None
 
     def tail(self) -> str:
         """The end of its log."""

@@ -9,6 +9,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
+from tests.testnets.checks import head
 from tests.testnets.manifest import NEW, Action, Manifest, Step
 from tests.testnets.network import CommandError, NodeProcess, Testnet
 from tests.testnets.rpc import Load, RpcError, ask, height
@@ -21,6 +22,7 @@ _LOOK_SECONDS = 4.0
 _SENDERS = (8, 9)
 _NEW_OPERATOR = 7
 _BLOCKS_AFTER = 4
+_ROUNDS = 4
 
 _Event = tuple[float, int, Callable[[], None]]
 _MEMBERSHIP = {
@@ -61,6 +63,8 @@ class Runner:
             self._start()
             self._trouble()
             self._settle()
+            self._stop()
+            self._level()
         except (CommandError, RpcError, subprocess.CalledProcessError) as error:
             self._verdict.row("runs to the end", passed=False, found=str(error))
         finally:
@@ -289,13 +293,40 @@ class Runner:
             found=f"{status}; the set has {len(members())}",
         )
 
+    def _level(self) -> None:
+        """Give every database what the others have: nodes stop one after the other.
+
+        Two at a time are no quorum, so there are no new blocks; only a last one, when
+        both together know the votes of others for it.
+        """
+        heads = {node.number: head(node.directory) for node in self.net.honest}
+        for _ in range(_ROUNDS):
+            best = max(self.net.honest, key=lambda node: heads[node.number])
+            late = [
+                each
+                for each in self.net.honest
+                if heads[each.number] < max(heads.values())
+            ]
+            if not late:
+                return
+            self._say(f"heads {list(heads.values())}: the late ones catch up")
+            best.start()
+            for node in late:
+                node.start()
+                reached = partial(self._at, node, heads[best.number])
+                self._wait(reached, _START_SECONDS, f"node {node.number} catches up")
+                self._end(node)
+            self._end(best)
+            heads = {node.number: head(node.directory) for node in self.net.honest}
+
     def _stop(self) -> None:
-        """End every process, whatever has happened."""
+        """End every process that runs, whatever has happened."""
         self._load.stop()
         for node in self.net.nodes:
             node.signal(signal.SIGCONT)
         for node in self.net.honest:
-            self._end(node)
+            if node.started:
+                self._end(node)
         for node in (*self.net.nodes, *self.net.twins):
             if node.running:
                 node.stop()

@@ -47,7 +47,7 @@ class Verdict:
         found = disagreement(chains)
         self.row(
             "same blocks",
-            passed=found is None and min(heads) > 0,
+            passed=found is None and min(heads) == max(heads) > 0,
             found=found or f"{len(chains)} databases, heads {heads}",
         )
         for node, chain in zip(net.honest, chains, strict=True):
