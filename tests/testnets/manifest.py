@@ -103,7 +103,7 @@ class Manifest(BaseModel):
     snapshot_interval: Annotated[int, Field(ge=0)] = 0
     prune_keep_states: Annotated[int, Field(ge=0)] = 0
     longest_gap: _Seconds = 15.0
-    back_within: _Seconds = 10.0
+    back_within: _Seconds = 20.0
     steps: tuple[Step, ...] = ()
 
     @model_validator(mode="after")
