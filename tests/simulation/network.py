@@ -98,6 +98,8 @@ def draw(source: Random) -> Setting:
     stakes = tuple(
         10 if even else source.randint(1, 20) for _ in range(size + outsiders)
     )
+    if max(stakes) * 3 > sum(stakes) * 2:
+        stakes = (10,) * len(stakes)  # one that decides alone would leave all behind
     epoch = source.choice((0, 2, 3, 8, 16)) if outsiders else 0
     latency = source.randint(1, 20) * MILLISECOND
     spread = source.randint(1, 60) * MILLISECOND
@@ -470,7 +472,8 @@ class Network:
 
         Timeouts grow until the shortest exceeds what a round of messages and gossip
         needs; from there the bound allows `_ROUNDS_OF_PATIENCE` rounds, by the slowest
-        clock, for each block that is to be committed.
+        clock, for each block that is to be committed. Whoever missed blocks that others
+        decided without it fetches one in a round trip to a peer that has it.
         """
         setting = self.setting
         needed = 4 * (setting.latency + setting.spread) * 100
@@ -491,7 +494,9 @@ class Network:
             )
         first = setting.interval + SECOND + 4 * setting.tick
         slowest = max(setting.speeds)
-        return _COMMITS_AFTER_STORM * (first + total * slowest // 100)
+        missed = self._top - min(len(self.nodes[each].chain) for each in self.honest)
+        fetch = 2 * (setting.latency + setting.spread) * len(self.nodes)
+        return _COMMITS_AFTER_STORM * (first + total * slowest // 100) + missed * fetch
 
     # -- running -----------------------------------------------------------------------
 

@@ -10,13 +10,12 @@ import pytest
 
 from consensus import machine
 from consensus.machine import QuorumSeen, Result, State, Step
-from consensus.votes import VoteKind
-from tests.simulation.laws import Violation
+from consensus.votes import Subject, VoteKind
+from tests.simulation.laws import Laws, Violation
 from tests.simulation.network import MILLISECOND, Network, Setting, draw, quiet
 from tests.simulation.node import Node, Signer
 
-# In 6581 a node lies 60 heights behind one that decides alone.
-SLICE = (*range(12), 6581)
+SLICE = range(12)
 
 
 @pytest.mark.parametrize("seed", SLICE)
@@ -42,6 +41,17 @@ def test_the_slice_meets_what_it_is_for() -> None:
         3 * sum(each.stakes[liar] for liar in each.liars) < sum(each.stakes)
         for each in settings
     )
+
+
+def test_a_height_is_remembered_until_every_honest_node_has_passed_it() -> None:
+    laws = Laws(frozenset({0}))
+    one, other = (Subject(VoteKind.PRECOMMIT, 9, 0, bytes((i,)) * 32) for i in (1, 2))
+    laws.spoke(0, one)
+    laws.forget(10)
+    with pytest.raises(Violation, match="one voice"):
+        laws.spoke(0, other)
+    laws.forget(50)
+    laws.spoke(0, other)
 
 
 def test_the_same_seed_has_the_same_history() -> None:
