@@ -215,11 +215,8 @@ def test_nothing_is_signed_before_a_peer_tells_how_far_the_network_is(
             await run(network, trio.sleep_forever, pairs=[(0, 1)], engines=[0, 1, 2, 3])
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))
-    signed = [
-        node.engine._validator is not None
-        and node.engine._validator.signer.last is not None
-        for node in network.nodes
-    ]
+    validators = [node.engine.author.validator for node in network.nodes]
+    signed = [each is not None and each.signer.last is not None for each in validators]
     assert signed == [True, True, False, False]
 
 
