@@ -282,6 +282,13 @@ class Testnet:
             *("--key", str(self._key_file(number)), "--json"),
         )
 
+    def finish_pruning(self, node: NodeProcess) -> None:
+        """What the end of a process interrupted, if it prunes."""
+        keep = self.manifest.prune_keep_states
+        if keep and node.number < self.manifest.validators:
+            where = ("--data-dir", str(node.directory))
+            self.lockstep("prune", "--keep-states", str(keep), *where)
+
     def facts(self, number: int) -> dict[str, Any]:
         """What the contract says of a validator."""
         shown = self.lockstep("validator", "show", self.address(number), "--json")

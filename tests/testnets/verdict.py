@@ -114,6 +114,7 @@ class Verdict:
 
     def _audit(self, node: NodeProcess) -> None:
         try:
+            self._net.finish_pruning(node)
             report = self._net.lockstep("audit", str(node.directory), "--json")
             found, passed = f"{json.loads(report)['blocks']} blocks", True
         except CommandError as error:
