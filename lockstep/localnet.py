@@ -24,7 +24,7 @@ __all__ = ["Account", "Line", "Localnet", "LocalnetError", "Process", "eventuall
 
 Line = Mapping[str, object]
 _START_SECONDS = 60.0
-_STOP_SECONDS = 20.0
+_STOP_SECONDS = 90.0  # an actor ends its tick first, which may wait for a block
 _POLL_SECONDS = 0.05
 _TAIL = 2000
 _PORT_ATTEMPTS = 50

@@ -163,7 +163,7 @@ def test_a_solver_killed_in_training_commits_the_same_root(running: Live) -> Non
 def test_a_late_solver_is_expired_and_the_creator_refunded(running: Live) -> None:
     """The solver dies after taking the job; the waiting creator ends the wait."""
     creator = running.rich()
-    job = running.post(creator, work(30_000, 500), training_ticks=25)
+    job = running.post(creator, work(30_000, 500), training_ticks=80)
     solver = running.solver(f"late-{job}", running.rich(), creator)
     solver.wait_for("taken", WAIT, job=job)
     solver.kill()
