@@ -12,6 +12,7 @@ def built(directory: Path) -> Path:
     compiler = os.environ.get("CC", "").split() or [_found()]
     source = Path(__file__).with_name("faults.c")
     options = ["-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(library)]
+    # The compiler is the user's own, our source its input.
     subprocess.run([*compiler, *options, str(source), "-ldl"], check=True)  # noqa: S603
     return library
 

@@ -130,6 +130,7 @@ def _tried(library: ctypes.CDLL, directory: Path, trial: Trial) -> Outcome:
 
 def main() -> None:
     """Read trials from standard input, one a line; print outcomes."""
+    # A small buffer, so that trials meet flushes too.
     chain.store._WRITE_BUFFER_BYTES = _WRITE_BUFFER_BYTES  # type: ignore[misc]
     library = ctypes.CDLL(None)
     for number, line in enumerate(sys.stdin):
