@@ -4,7 +4,9 @@ LevelDB opens a log that ends short, and refuses one whose end is there but wron
 size that the file system had made known, and bytes that it had not yet written (ext4
 then reads zeros). What was acknowledged is on the disk before the next batch begins, so
 what is lost by cutting off the last one was not. Damage that whole batches follow, or
-in another file, stays an error: who knows what it was.
+in another file, is an error: who knows what it was. Also where LevelDB would say
+nothing: it takes a length that points past the end for the end of the log, and leaves
+out the rest of a block where a record's head is zeros.
 
 LevelDB's own ways out lose more: docs/adr/0012-cutting-a-torn-batch.md.
 
@@ -50,6 +52,7 @@ def open_store(directory: Path) -> Store:
         StoreError: as `Store.open`.
         OSError: the disk refuses the repair.
     """
+    _refuse_skipped_batches(directory)
     try:
         return Store.open(directory)
     except StoreCorrupt:
@@ -71,11 +74,10 @@ def cut_torn_batch(directory: Path, *, disk: Disk = SYSTEM) -> bool:
     Raises:
         OSError: the disk refuses.
     """
-    names = [each for each in disk.names(directory) if each.endswith(".log")]
-    numbered = [each for each in names if each[:-4].isdecimal()]
-    if not numbered:
+    logs = _logs(directory, disk)
+    if not logs:
         return False
-    path = directory / max(numbered, key=lambda name: int(name[:-4]))
+    path = logs[-1]
     data = disk.read(path, _MAX_LOG_BYTES)
     end, bad = _whole(data)
     if bad is None or len(data) == _MAX_LOG_BYTES or _begins_batch_after(data, bad):
@@ -93,6 +95,49 @@ def cut_torn_batch(directory: Path, *, disk: Disk = SYSTEM) -> bool:
     finally:
         disk.close(descriptor)
     return True
+
+
+def _refuse_skipped_batches(directory: Path) -> None:
+    """Raise `StoreCorrupt` where LevelDB would leave out whole batches in silence."""
+    try:
+        logs = _logs(directory, SYSTEM)
+    except OSError:  # there is none yet, or `Store.open` says why not
+        return
+    for path in logs:
+        try:
+            data = SYSTEM.read(path, _MAX_LOG_BYTES)
+        except OSError:  # `Store.open` says why, or whose it is
+            continue
+        place = _skipped(data)
+        if place is not None and _begins_batch_after(data, place):
+            raise StoreCorrupt(
+                f"{path}: the database's log is damaged at byte {place}, and whole "
+                "batches follow; restore a copy or sync again into an empty directory"
+            )
+
+
+def _logs(directory: Path, disk: Disk) -> list[Path]:
+    """The write-ahead logs, oldest first."""
+    names = [each[:-4] for each in disk.names(directory) if each.endswith(".log")]
+    numbered = sorted((name for name in names if name.isdecimal()), key=int)
+    return [directory / f"{name}.log" for name in numbered]
+
+
+def _skipped(data: bytes) -> int | None:
+    """Where LevelDB stops reading, or leaves out a block's rest, without an error.
+
+    By the lengths alone: what doesn't match its checksum, LevelDB refuses itself.
+    """
+    start = 0
+    while start + _HEAD <= len(data):
+        length = int.from_bytes(data[start + 4 : start + 6], "little")
+        end = start + _HEAD + length
+        if end > len(data) or (data[start + 6] == 0 and length == 0):
+            return start
+        if start // _BLOCK != (end - 1) // _BLOCK:
+            return None
+        start = _after(end)
+    return None
 
 
 def _whole(data: bytes) -> tuple[int, int | None]:

@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 from structlog.testing import capture_logs
 
 from chain.errors import StoreCorrupt
@@ -138,6 +138,7 @@ def test_a_hole_in_the_last_batch(database: Database, tmp_path: Path) -> None:
 
 
 @settings(max_examples=40)
+@example(place=5, flip=4)  # a length past the end of the log
 @given(place=st.integers(0, 2**31), flip=st.integers(1, 255))
 def test_damage_before_the_last_batch_is_an_error(
     database: Database,
@@ -158,6 +159,18 @@ def test_damage_before_the_last_batch_is_an_error(
     assert head == 3  # a byte that means nothing: padding at the end of a block
 
 
+def test_a_hole_before_the_last_batch_is_an_error(
+    database: Database, tmp_path: Path
+) -> None:
+    """LevelDB leaves the rest of that block out, and says nothing."""
+
+    def hole(log: bytearray) -> None:
+        log[:7] = bytes(7)
+
+    with pytest.raises(StoreCorrupt, match="damaged at byte 0, and whole batches"):
+        open_store(database.spoiled(tmp_path / "t", hole))
+
+
 def test_nothing_is_cut_off_what_is_whole(database: Database, tmp_path: Path) -> None:
     directory = database.spoiled(tmp_path / "t", lambda _: None)
     assert not cut_torn_batch(directory)
@@ -173,7 +186,7 @@ def test_other_damage_is_told(database: Database, tmp_path: Path) -> None:
         open_store(directory)
 
 
-def testcrc32c() -> None:
+def test_crc32c() -> None:
     """RFC 3720, B.4."""
     assert crc32c(b"123456789") == 0xE3069283
     assert crc32c(bytes(32)) == 0x8A9136AA
