@@ -3,7 +3,8 @@
 Everything of web3 that the rest of this package needs, and nothing of web3 leaves this
 file. A transaction is estimated, paid with EIP-1559 fees that survive twelve full
 blocks, signed here, sent, and waited for. A stale one (the base fee outran it) is
-replaced under the same nonce, so an account is never stuck behind itself.
+replaced under the same nonce, so an account is never stuck behind itself; one that the
+node has forgotten (its pool was full, or lost with it) is sent again.
 """
 
 import time
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar, cast
 
 import requests
+from eth_account.datastructures import SignedTransaction
 from eth_account.signers.local import LocalAccount
 from eth_account.types import TransactionDictType
 from eth_typing import ABI, BlockNumber, ChecksumAddress, HexStr
@@ -52,6 +54,7 @@ GWEI = 10**9
 MAX_TRANSACTION_GAS = 16_777_216  # EIP-7825, also this chain's cap
 _TIP = GWEI
 _POLL_SECONDS = 0.15
+_RESEND_SECONDS = 2.0
 _REPLACE_BUMP = 1.25  # pools ask for 10 %; a quarter is safe
 _REQUEST_SECONDS = 30
 _PACE_BLOCKS = 16
@@ -403,28 +406,34 @@ class Connection:
         """Send under the next nonce and wait; replace when the base fee outruns it."""
         nonce = self._count(self._signer().address, "pending")
         deadline = time.monotonic() + self._transaction_seconds
-        sent: list[HexBytes] = []
-        cap = 0
-        while time.monotonic() < deadline:
+        sent: list[SignedTransaction] = []
+        cap, told, trouble = 0, 0.0, ""
+        while (now := time.monotonic()) < deadline:
             base = self._base_fee()
             if not sent or base > cap:
                 cap = max(int(cap * _REPLACE_BUMP), 4 * base + _TIP)
                 tip = min(cap, int(_TIP * _REPLACE_BUMP ** len(sent)))
-                sent.append(self._submit(draft, nonce, cap, tip, what))
+                sent.append(self._signed(draft, nonce, cap, tip))
+                self._submit(sent[-1], what)
+                told = now
             for transaction in sent:
-                receipt = self._mined(transaction)
+                receipt = self._mined(transaction.hash)
                 if receipt is not None:
                     return receipt
+            if now > told + _RESEND_SECONDS:
+                trouble = self._remind(sent[-1], what)
+                told = now
             time.sleep(_POLL_SECONDS)
         raise TransactionTimeout(
-            f"{what} was sent as 0x{sent[-1].hex()} with nonce {nonce}, and no block "
-            f"took it within {self._transaction_seconds:.0f} s; is the chain running?",
-            bytes(sent[-1]),
+            f"{what} was sent as 0x{sent[-1].hash.hex()} with nonce {nonce}, and no "
+            f"block took it within {self._transaction_seconds:.0f} s; "
+            + (trouble or "is the chain running?"),
+            bytes(sent[-1].hash),
         )
 
-    def _submit(
-        self, draft: TxParams, nonce: int, cap: int, tip: int, what: str
-    ) -> HexBytes:
+    def _signed(
+        self, draft: TxParams, nonce: int, cap: int, tip: int
+    ) -> SignedTransaction:
         filled = cast(TransactionDictType, dict(draft))
         filled.pop("from", None)
         filled["type"] = 2
@@ -432,11 +441,26 @@ class Connection:
         filled["nonce"] = nonce
         filled["maxFeePerGas"] = cap
         filled["maxPriorityFeePerGas"] = tip
-        signed = self._signer().sign_transaction(filled)
-        return self._asked(
-            lambda: self._web3.eth.send_raw_transaction(signed.raw_transaction),
+        return self._signer().sign_transaction(filled)
+
+    def _submit(self, transaction: SignedTransaction, what: str) -> None:
+        self._asked(
+            lambda: self._web3.eth.send_raw_transaction(transaction.raw_transaction),
             *what.partition(".")[::2],
         )
+
+    def _remind(self, transaction: SignedTransaction, what: str) -> str:
+        """Send once more what the node has forgotten; why it refused, if it did."""
+        try:
+            self._asked(lambda: self._web3.eth.get_transaction(transaction.hash))
+        except TransactionNotFound:
+            try:
+                self._submit(transaction, what)
+            except NodeUnreachable:
+                raise
+            except ChainError as error:
+                return str(error)
+        return ""
 
     def _mined(self, transaction: HexBytes) -> TxReceipt | None:
         try:
