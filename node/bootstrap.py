@@ -31,7 +31,7 @@ from node.sync.errors import BadSnapshotError, FalseSnapshotError
 from node.sync.lightsync import LightSync
 from node.sync.restore import Restorer, Trust, unfinished
 from node.sync.snapshots import Manifest, snapshot_history
-from node.sync.snapshotsync import SnapshotSync
+from node.sync.snapshotsync import FetchLimits, SnapshotSync
 from node.upkeep import ledger_of
 from runtime.block import ExecutedBlock
 
@@ -82,13 +82,21 @@ async def _until_signal(bootstrap: "Bootstrap", identity: NodeKey) -> bool:
 class Bootstrap:
     """The snapshot sync of one empty database."""
 
-    def __init__(self, config: NodeConfig, spec: ChainSpec, store: Store) -> None:
+    def __init__(
+        self,
+        config: NodeConfig,
+        spec: ChainSpec,
+        store: Store,
+        *,
+        limits: FetchLimits | None = None,
+    ) -> None:
         """Wire it.
 
         Args:
             config: Says what is trusted, and who the peers are.
             spec: Of the chain.
             store: Empty, or with a restoration under way.
+            limits: Of fetching chunks.
         """
         self._config = config
         self._spec = spec
@@ -99,7 +107,7 @@ class Bootstrap:
             bytes.fromhex(config.sync_trust_hash[2:]),
         )
         self._light = LightSync(lambda _: None)
-        self._snapshots = SnapshotSync()
+        self._snapshots = SnapshotSync(limits=limits)
 
     async def run(self, identity: NodeKey) -> Header:
         """Restore; returns the header of the block where the database begins.
@@ -107,11 +115,12 @@ class Bootstrap:
         Raises:
             SyncError: the trusted block is too old.
         """
-        genesis_hash = self._genesis.block.hash
+        settings = peer_settings(self._config)
+        configured = {each.id for each in (*settings.persistent, *settings.bootstrap)}
         switch = Switch(
             identity,
-            Network(self._spec.chain_id, genesis_hash),
-            peer_settings(self._config),
+            Network(self._spec.chain_id, self._genesis.block.hash),
+            settings,
             [self._snapshots, self._light],
             book_file=self._config.data_dir / "addresses.json",
         )
@@ -124,7 +133,9 @@ class Bootstrap:
         async with trio.open_nursery() as nursery:
             await nursery.start(switch.run)
             nursery.start_soon(self._tell)
-            header = await self._snapshots.fetch(self._restorer, first=first)
+            header = await self._snapshots.fetch(
+                self._restorer, first=first, expected=len(configured - {identity.id})
+            )
             nursery.cancel_scope.cancel()
         _log.info(
             "snapshot restored", height=header.number, hash="0x" + header.hash.hex()
@@ -140,7 +151,9 @@ class Bootstrap:
             if not count:
                 _log.info("waiting for peers with a usable snapshot")
             elif progress != told:
-                _log.info("restoring", chunks=done, of=count)
+                _log.info(
+                    "restoring", chunks=done, of=count, peers=self._snapshots.suppliers
+                )
             told = progress
 
     async def _restorer(self, manifest: Manifest) -> Restorer | None:

@@ -1,12 +1,17 @@
 """Snapshot sync: a reactor that serves snapshots, and fetches one from several peers.
 
 The newest snapshot that can be verified is taken, of several of one height the one that
-most peers offer.
+most peers offer. Before that, the peers that are expected get a while to offer theirs.
 
 A chunk is believed when its proof leads to the manifest's root, so each comes from
 whichever peer has room; it is *used* in order, by the restorer, which believes the
 trusted hash alone. A manifest whose chunks turn out to be false was a lie of everybody
 who offered it: they are banned, and another manifest is tried.
+
+Every peer has a few fetches under way, and all together a bounded number. A chunk whose
+peer is dropped is asked elsewhere. When all wait for one chunk, it is asked elsewhere
+before that: its peer is *slow*, and for a while is asked nothing as long as there are
+others. So a peer that is just not slow enough to be dropped costs one short wait.
 """
 
 from collections import Counter
@@ -60,15 +65,23 @@ class FetchLimits:
     Attributes:
         ahead: Chunks that may be under way or wait for their turn.
         each: Fetches under way with one peer.
+        late: Wait for the chunk that all others wait for, after which another peer is
+            asked for it, too.
         patience: Longest wait for one chunk, after which its peer is dropped; and for
             somebody to offer a snapshot again that nobody offers any more.
+        penance: For which a slow peer is asked only when there is no other.
+        discovery: Longest wait, from the first offer on, for the other peers that are
+            expected to offer something.
         rest: Before a snapshot is tried again that could not be verified.
         tick: Between two looks for what is late.
     """
 
     ahead: int = 32
     each: int = 4
+    late: float = 3.0
     patience: float = 15.0
+    penance: float = 60.0
+    discovery: float = 10.0
     rest: float = 2.0
     tick: float = 0.5
 
@@ -106,6 +119,8 @@ class SnapshotSync:
         self.serve(served)
         self._limits = limits or FetchLimits()
         self._suppliers: dict[bytes, _Supplier] = {}
+        self._heard: set[bytes] = set()  # who has offered anything
+        self._slow: dict[bytes, float] = {}  # until when
         self._chunks: dict[int, bytes] = {}
         self._restorer: Restorer | None = None
         self._offered = 0.0  # when somebody last offered what is being restored
@@ -137,13 +152,29 @@ class SnapshotSync:
         restorer = self._restorer
         return (0, 0) if restorer is None else (restorer.next, restorer.manifest.chunks)
 
+    @property
+    def suppliers(self) -> int:
+        """How many peers offer what is being restored."""
+        restorer = self._restorer
+        return 0 if restorer is None else len(self._offering(restorer.manifest))
+
+    def _offering(self, manifest: Manifest) -> list[_Supplier]:
+        return [
+            each
+            for each in self._suppliers.values()
+            if each.verdict is None
+            and (each.manifests or {}).get(manifest.root) == manifest
+        ]
+
     def _note(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
 
     # -- fetching ---------------------------------------------------------------------
 
-    async def fetch(self, begin: Begin, *, first: Manifest | None = None) -> Header:
+    async def fetch(
+        self, begin: Begin, *, first: Manifest | None = None, expected: int = 1
+    ) -> Header:
         """Restore from peers; returns the header of the trusted block when it is done.
 
         Args:
@@ -151,10 +182,12 @@ class SnapshotSync:
                 one that is of no use here, which is then passed over, and
                 `FalseSnapshotError` for a lie; None when it cannot tell yet.
             first: Go on with this one rather than with a newer one.
+            expected: Peers whose offers are waited for before one is chosen.
 
         Raises:
             SyncError: the database is not empty.
         """
+        await self._discover(expected)
         while True:
             changed = self._changed
             restorer = self._restorer or await self._choose(begin, first)
@@ -176,6 +209,14 @@ class SnapshotSync:
                     continue
             with trio.move_on_after(self._limits.tick):
                 await changed.wait()
+
+    async def _discover(self, expected: int) -> None:
+        """Wait for a snapshot, then for the offers of so many peers, not for ever."""
+        while not any(each.manifests for each in self._suppliers.values()):
+            await self._changed.wait()
+        with trio.move_on_after(self._limits.discovery):
+            while len(self._heard) < expected:
+                await self._changed.wait()
 
     async def _choose(self, begin: Begin, first: Manifest | None) -> Restorer | None:
         """The restorer of the newest manifest, of those that most peers offer."""
@@ -221,39 +262,69 @@ class SnapshotSync:
     def _is_lost(self, restorer: Restorer) -> bool:
         """Whether nobody has offered for long what is being restored."""
         manifest, now = restorer.manifest, trio.current_time()
-        for supplier in self._suppliers.values():
-            if (supplier.manifests or {}).get(manifest.root) == manifest:
-                self._offered = now
+        if self._offering(manifest):
+            self._offered = now
         return now - self._offered > self._limits.patience
 
     def _ask(self, restorer: Restorer) -> None:
-        manifest, limits = restorer.manifest, self._limits
-        root, now = manifest.root, trio.current_time()
-        able = [
-            each
-            for each in self._suppliers.values()
-            if each.verdict is None and (each.manifests or {}).get(root) == manifest
-        ]
+        manifest = restorer.manifest
+        able = self._offering(manifest)
         asked = {place for each in able for place in each.fetches}
-        end = min(restorer.next + limits.ahead, manifest.chunks)
+        end = min(restorer.next + self._limits.ahead, manifest.chunks)
         for index in range(restorer.next, end):
-            if index in self._chunks or (root, index) in asked:
+            place = (manifest.root, index)
+            if index in self._chunks or place in asked:
                 continue
-            free = [each for each in able if len(each.fetches) < limits.each]
-            if not free:
+            if not self._ask_somebody(able, place):
                 return
-            chosen = min(free, key=lambda each: (len(each.fetches), each.peer.id))
-            if chosen.peer.try_send(SNAPSHOTS.id, encode(Fetch(root, index))):
-                chosen.fetches[root, index] = now
-            else:
-                able.remove(chosen)
-                chosen.end(PeerStalledError("takes no requests for chunks"))
+        self._hurry(restorer, able)
+
+    def _ask_somebody(
+        self, able: Sequence[_Supplier], place: tuple[bytes, int]
+    ) -> bool:
+        """Ask for a chunk; False when nobody who can be asked has room."""
+        now = trio.current_time()
+        there = [each for each in able if each.verdict is None]
+        quick = [each for each in there if self._slow.get(each.peer.id, now) <= now]
+        free = [
+            each
+            for each in quick or there
+            if place not in each.fetches and len(each.fetches) < self._limits.each
+        ]
+        for chosen in sorted(free, key=lambda each: (len(each.fetches), each.peer.id)):
+            if chosen.peer.try_send(SNAPSHOTS.id, encode(Fetch(*place))):
+                chosen.fetches[place] = now
+                return True
+            chosen.end(PeerStalledError("takes no requests for chunks"))
+        return False
+
+    def _hurry(self, restorer: Restorer, able: Sequence[_Supplier]) -> None:
+        """Ask somebody else, too, when all chunks wait for one that is late."""
+        place = (restorer.manifest.root, restorer.next)
+        asked = [each for each in able if place in each.fetches]
+        if restorer.next in self._chunks or not asked:
+            return
+        latest = max(each.fetches[place] for each in asked)
+        if trio.current_time() - latest <= self._limits.late:
+            return
+        for each in asked:
+            self._blame(each)
+        self._ask_somebody(able, place)
+
+    def _blame(self, supplier: _Supplier) -> None:
+        if len(self._slow) > _REMEMBERED:
+            self._slow.clear()
+        now = trio.current_time()
+        if self._slow.get(supplier.peer.id, now) <= now:
+            _log.info("slow with chunks", peer=supplier.peer.address)
+        self._slow[supplier.peer.id] = now + self._limits.penance
 
     def _expire(self) -> None:
         latest = trio.current_time() - self._limits.patience
         for supplier in self._suppliers.values():
             oldest = next(iter(supplier.fetches.values()), latest)
-            if oldest < latest:
+            if oldest < latest and supplier.verdict is None:
+                self._blame(supplier)
                 supplier.end(PeerStalledError("too slow with chunks"))
 
     async def _take(self, restorer: Restorer) -> bool:
@@ -267,9 +338,8 @@ class SnapshotSync:
         _log.warning("false snapshot", root="0x" + manifest.root.hex(), reason=reason)
         self._false.add(manifest)
         self._restorer, self._chunks = None, {}
-        for supplier in self._suppliers.values():
-            if (supplier.manifests or {}).get(manifest.root) == manifest:
-                supplier.end(PeerFaultError(f"offered a false snapshot: {reason}"))
+        for supplier in self._offering(manifest):
+            supplier.end(PeerFaultError(f"offered a false snapshot: {reason}"))
 
     # -- one peer ----------------------------------------------------------------------
 
@@ -309,6 +379,8 @@ class SnapshotSync:
             message = decode(payload)
             match message:
                 case Offers():
+                    if len(self._heard) < _REMEMBERED:
+                        self._heard.add(supplier.peer.id)
                     supplier.manifests = {each.root: each for each in message.manifests}
                 case Fetch():
                     try:

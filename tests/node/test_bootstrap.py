@@ -23,7 +23,7 @@ from node.datadir import DataDirectory
 from node.errors import ConfigError, DataDirectoryError
 from node.opening import initialise, opened_chain
 from node.p2p.identity import NodeKey
-from node.p2p.interface import Reactor
+from node.p2p.interface import Peer, Reactor
 from node.p2p.settings import Network, Settings
 from node.p2p.switch import Switch
 from node.sync.errors import BadSnapshotError
@@ -31,10 +31,9 @@ from node.sync.lightsync import LightSync, light_block
 from node.sync.restore import unfinished
 from node.sync.snapshotfile import SnapshotFile
 from node.sync.snapshots import records
-from node.sync.snapshotsync import SnapshotSync
+from node.sync.snapshotsync import FetchLimits, Inbox, SnapshotSync
 from node.upkeep import make_snapshot
 from tests.node.process import CommandLine
-from tests.node.sync.chains import until
 from tests.node.sync.test_snapshots import HEIGHT, HISTORY, chain, restorer, small
 from tests.node.test_testnet import ask, height, is_at, pay, reach
 from tests.node.test_upkeep import database_of, grown
@@ -43,6 +42,8 @@ SECONDS = 120.0
 TRUSTED = 2
 INTERVAL = 4
 START_SECONDS = 60.0
+# However slow the machine is, all servers are heard before one is chosen.
+PATIENT = FetchLimits(late=60.0, patience=60.0, discovery=60.0)
 
 
 @pytest.fixture
@@ -173,12 +174,13 @@ def restored(
             config = load_config(flags, environment={})
 
             async def until_enough() -> None:
-                await until(enough)
+                while not enough():  # noqa: ASYNC110 - looks, never guesses
+                    await trio.sleep(0.005)
                 scope.cancel()
 
             nursery.start_soon(until_enough)
             with trio.move_on_after(60) as scope:
-                begun = Bootstrap(config, SPEC, store)
+                begun = Bootstrap(config, SPEC, store, limits=PATIENT)
                 header = await begun.run(NodeKey(bytes(31) + b"\xff"))
             nursery.cancel_scope.cancel()
         return header
@@ -200,6 +202,25 @@ def test_the_newest_true_snapshot_is_taken(
     assert ChainDatabase(store).head() == header
     banned = json.loads((tmp_path / "addresses.json").read_text())["bans"]
     assert len(banned) == 1
+
+
+class Late(SnapshotSync):
+    """Says nothing for a while."""
+
+    @override
+    async def attend(self, peer: Peer, inbox: Inbox) -> None:
+        await trio.sleep(0.5)
+        await super().attend(peer, inbox)
+
+
+@pytest.mark.network
+def test_a_configured_peer_that_takes_its_time_is_waited_for(
+    source: ChainDatabase, tmp_path: Path
+) -> None:
+    old, new = (snapshot(source, tmp_path / str(n), n) for n in (3, 4))
+    servers = [serving(source, [old]), [Late([new]), *serving(source, [])[1:]]]
+    header = restored(source, Store.memory(), tmp_path, servers)
+    assert header == source.header_at(4)
 
 
 @pytest.mark.network

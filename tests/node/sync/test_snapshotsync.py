@@ -1,14 +1,17 @@
 """Snapshots between nodes: several servers, bad peers of each kind, real sockets."""
 
 import io
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given, strategies as st
+from typing_extensions import override
 
 from chain import rlp
 from chain.crypto import sha256
@@ -235,6 +238,120 @@ def test_several_peers_share_the_work() -> None:
     assert sum(1 for count in counts.values() if count) >= 2
 
 
+def shared(
+    peers: Mapping[bytes, BadPeer], limits: FetchLimits, *, expected: int = 1
+) -> tuple[Header, dict[bytes, Exception]]:
+    """Fetch a snapshot from all of these at once."""
+    faults: dict[bytes, Exception] = {}
+    store = Store.memory()
+
+    async def made(manifest: Manifest) -> Restorer:
+        return Restorer(store, manifest, trust(manifest.height), execute)
+
+    async def main() -> Header:
+        sync = SnapshotSync(limits=limits)
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                for name, peer in peers.items():
+                    nursery.start_soon(_attended, sync, name, peer, faults)
+                header = await sync.fetch(made, expected=expected)
+                nursery.cancel_scope.cancel()
+        return header
+
+    return trio.run(main), faults
+
+
+def test_a_peer_has_only_a_few_fetches_under_way() -> None:
+    most = {b"a": 0, b"b": 0, b"c": 0}
+
+    def piling(name: bytes) -> BadPeer:
+        """Answers when nobody can do anything else."""
+
+        async def peer(wire: Wire, inbox: Inbox) -> None:
+            await _say(wire, Offers((TRUE.manifest,)))
+            waiting: list[Fetch] = []
+            while True:
+                with trio.move_on_after(0.02 if waiting else float("inf")) as quiet:
+                    message = decode((await inbox.receive())[1])
+                    if isinstance(message, Fetch):
+                        waiting.append(message)
+                        most[name] = max(most[name], len(waiting))
+                if quiet.cancelled_caught:
+                    await _say(wire, TRUE.answer(waiting.pop(0)))
+
+        return peer
+
+    limits = FetchLimits(each=2, late=60.0, tick=0.02)
+    header, faults = shared({name: piling(name) for name in most}, limits, expected=3)
+    assert (header.number, faults) == (HEIGHT, {})
+    assert len(TRUE.chunks) > 6
+    assert set(most.values()) == {2}
+
+
+def test_a_slow_peer_holds_nobody_up_and_is_asked_last() -> None:
+    asked: list[int] = []
+
+    def silent(fetch: Fetch) -> tuple[SnapshotMessage, ...]:
+        asked.append(fetch.index)
+        return ()
+
+    peers = {b"a slow one": serving(TRUE, silent), b"b": honest, b"c": honest}
+    limits = FetchLimits(ahead=6, each=2, late=0.1, tick=0.02)
+    header, faults = shared(peers, limits, expected=3)
+    assert (header.number, faults) == (HEIGHT, {})
+    assert len(TRUE.chunks) > 6
+    assert asked == [0, 3]
+
+
+def test_two_slow_peers_hold_nobody_up() -> None:
+    slow = serving(TRUE, lambda _: ())
+    peers = {b"a": slow, b"b": slow, b"c": honest}
+    limits = FetchLimits(ahead=6, each=2, late=0.1, tick=0.02)
+    header, faults = shared(peers, limits, expected=3)
+    assert (header.number, faults) == (HEIGHT, {})
+
+
+def test_a_slow_peer_is_enough_when_it_is_the_only_one() -> None:
+    async def slow(wire: Wire, inbox: Inbox) -> None:
+        await _say(wire, Offers((TRUE.manifest,)))
+        async for _, payload in inbox:
+            message = decode(payload)
+            if isinstance(message, Fetch):
+                await trio.sleep(0.2 if message.index == 0 else 0)
+                await _say(wire, TRUE.answer(message))
+
+    header, faults = shared({b"one": slow}, FetchLimits(late=0.05, tick=0.02))
+    assert (header.number, faults) == (HEIGHT, {})
+
+
+NEWER = Content(small(list(records(chain().database, 14, HISTORY))), 14)
+
+
+@pytest.mark.parametrize(
+    ("expected", "discovery", "height"), [(2, 30.0, 14), (1, 30.0, 12), (2, 0.05, 12)]
+)
+def test_who_is_expected_gets_time_to_offer_something_newer(
+    expected: int, discovery: float, height: int
+) -> None:
+    over = trio.Event()
+
+    async def early(wire: Wire, inbox: Inbox) -> None:
+        try:
+            await honest(wire, inbox)
+        finally:
+            over.set()
+
+    async def later(wire: Wire, inbox: Inbox) -> None:
+        """Offers when the node waits for it, or, if it does not, is done."""
+        with trio.move_on_after(0.3 if expected == 2 and discovery > 1 else 30.0):
+            await over.wait()
+        await serving(NEWER)(wire, inbox)
+
+    limits = FetchLimits(discovery=discovery, tick=0.02)
+    header, faults = shared({b"e": early, b"l": later}, limits, expected=expected)
+    assert (header.number, faults) == (height, {})
+
+
 def _false(at: int) -> Content:
     """A snapshot whose manifest is true to chunks that are not."""
     rows = list(ROWS)
@@ -300,11 +417,9 @@ def test_a_peer_without_the_snapshot_is_passed_over(peer: BadPeer) -> None:
 
 
 def test_a_snapshot_that_nobody_has_any_more_gives_way_to_another() -> None:
-    newer = Content(small(list(records(chain().database, 14, HISTORY))), 14)
-
     def answer(fetch: Fetch) -> tuple[SnapshotMessage, ...]:
         if fetch.index < 4:
-            return (newer.answer(fetch),)
+            return (NEWER.answer(fetch),)
         return (Absent(fetch.root, fetch.index),)
 
     async def made(manifest: Manifest) -> Restorer:
@@ -315,7 +430,7 @@ def test_a_snapshot_that_nobody_has_any_more_gives_way_to_another() -> None:
         sync = SnapshotSync(limits=FetchLimits(patience=0.3, tick=0.02))
         with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
-                for name, peer in {b"n": serving(newer, answer), b"o": honest}.items():
+                for name, peer in {b"n": serving(NEWER, answer), b"o": honest}.items():
                     nursery.start_soon(_attended, sync, name, peer, faults)
                 header = await sync.fetch(made)
                 nursery.cancel_scope.cancel()
@@ -417,3 +532,79 @@ def test_over_real_sockets(tmp_path: Path) -> None:
 
     trio.run(main)
     assert ChainDatabase(store).head() == chain().block(HEIGHT).header
+
+
+class Counted(SnapshotFile):
+    """Counts what is read."""
+
+    reads = 0
+
+    @override
+    def chunk(self, index: int) -> bytes:
+        self.reads += 1
+        return super().chunk(index)
+
+
+class Stuck(Counted):
+    """A disk that answers when it is told to."""
+
+    def __init__(self, stream: io.BytesIO) -> None:
+        super().__init__(stream)
+        self.go_on = threading.Event()
+
+    @override
+    def chunk(self, index: int) -> bytes:
+        self.go_on.wait()
+        return super().chunk(index)
+
+
+class Lying(Counted):
+    """Changes the last byte of everything."""
+
+    @override
+    def chunk(self, index: int) -> bytes:
+        content = super().chunk(index)
+        return content[:-1] + bytes((content[-1] ^ 1,))
+
+
+@pytest.mark.network
+def test_several_peers_over_real_sockets_of_which_one_is_stuck_and_one_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.sync.snapshots.CHUNK_BYTES", 1)
+    _file(tmp_path / "snapshot").close()
+    content = (tmp_path / "snapshot").read_bytes()
+    stuck, lying = Stuck(io.BytesIO(content)), Lying(io.BytesIO(content))
+    good = [Counted(io.BytesIO(content)) for _ in range(2)]
+    files: list[Counted] = [stuck, lying, *good]
+    assert stuck.manifest.chunks > 8
+    store = Store.memory()
+
+    async def main() -> None:
+        limits = FetchLimits(ahead=8, each=2, late=0.3, discovery=60.0, tick=0.05)
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                servers: list[object] = []
+                for number, file in enumerate(files, start=1):
+                    made = _switch(number, SnapshotSync([file]))
+                    servers.append(await nursery.start(made.run))
+                sync = SnapshotSync(limits=limits)
+                switch = _switch(9, sync, *servers)
+                await nursery.start(switch.run)
+                try:
+                    header = await sync.fetch(begin(store), expected=len(files))
+                finally:
+                    stuck.go_on.set()
+                assert header.number == HEIGHT
+                banned = [
+                    switch.banned_until(NodeKey(bytes(31) + bytes((n,))).id) > 0
+                    for n in (1, 2, 3, 4)
+                ]
+                assert banned == [False, True, False, False]
+                nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert ChainDatabase(store).head() == chain().block(HEIGHT).header
+    assert all(each.reads for each in good)
+    # What the two bad ones were asked was asked elsewhere.
+    assert sum(each.reads for each in good) >= stuck.manifest.chunks
