@@ -1,9 +1,10 @@
 """An empty node begins at a snapshot that its peers have (`node.sync.snapshotsync`).
 
 Before anything else runs: a switch with two reactors fetches the newest snapshot whose
-block follows from the height and hash that the operator trusts, by light blocks, and
-restores it. Until the last step the database is empty to every reader, so whatever
-interrupts this, the next start goes on with it, and no half of a state is ever used.
+block follows from the height and hash that the operator trusts, by light blocks that
+other peers confirm (`node.vouching`), and restores it. Until the last step the database
+is empty to every reader, so whatever interrupts this, the next start goes on with it,
+and no half of a state is ever used.
 """
 
 import secrets
@@ -28,15 +29,18 @@ from node.p2p.settings import Network
 from node.p2p.switch import Switch
 from node.service import peer_settings, stopped_by_signal
 from node.sync.errors import BadSnapshotError, FalseSnapshotError
+from node.sync.lightsearch import Rules
 from node.sync.lightsync import LightSync
 from node.sync.restore import Restorer, Trust, unfinished
 from node.sync.snapshots import Manifest, snapshot_history
 from node.sync.snapshotsync import FetchLimits, SnapshotSync
 from node.upkeep import ledger_of
+from node.vouching import Vouching
 from runtime.block import ExecutedBlock
 
 _log = structlog.get_logger("node.bootstrap")
 _TOLD_SECONDS = 5.0
+EVIDENCE_FILE = "light-attack.json"
 
 
 def begin_at_snapshot(config: NodeConfig, directory: DataDirectory) -> bool:
@@ -47,6 +51,7 @@ def begin_at_snapshot(config: NodeConfig, directory: DataDirectory) -> bool:
     Raises:
         ConfigError: what is trusted is not said whole, or there are no peers to ask.
         DataDirectoryError: not initialised, or unreadable.
+        LightAttackError: two blocks are certified at the snapshot's height.
         SyncError: the trusted block is too old.
     """
     if bool(config.sync_trust_height) != bool(config.sync_trust_hash):
@@ -102,17 +107,22 @@ class Bootstrap:
         self._spec = spec
         self._store = store
         self._genesis: Genesis = build(spec)
-        self._trusted = (
-            config.sync_trust_height,
-            bytes.fromhex(config.sync_trust_hash[2:]),
-        )
         self._light = LightSync(lambda _: None)
+        self._vouching = Vouching(
+            self._light,
+            Rules(
+                self._genesis.block.hash, Policy(config.sync_trust_period), time.time
+            ),
+            (config.sync_trust_height, bytes.fromhex(config.sync_trust_hash[2:])),
+            config.data_dir / EVIDENCE_FILE,
+        )
         self._snapshots = SnapshotSync(limits=limits)
 
     async def run(self, identity: NodeKey) -> Header:
         """Restore; returns the header of the block where the database begins.
 
         Raises:
+            LightAttackError: two blocks are certified at the snapshot's height.
             SyncError: the trusted block is too old.
         """
         settings = peer_settings(self._config)
@@ -127,14 +137,17 @@ class Bootstrap:
         first = unfinished(self._store)
         _log.info(
             "beginning at a snapshot",
-            trusted_height=self._trusted[0],
+            trusted_height=self._config.sync_trust_height,
             goes_on=first is not None,
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(switch.run)
             nursery.start_soon(self._tell)
             header = await self._snapshots.fetch(
-                self._restorer, first=first, expected=len(configured - {identity.id})
+                self._restorer,
+                first=first,
+                expected=len(configured - {identity.id}),
+                confirm=lambda manifest: self._vouching.confirm(manifest.height),
             )
             nursery.cancel_scope.cancel()
         _log.info(
@@ -163,15 +176,14 @@ class Bootstrap:
             BadSnapshotError: it is older than the trusted block, of another block at
                 its height, or cut otherwise.
             FalseSnapshotError: its block is not the verified one of that height.
+            LightAttackError: two blocks of that height are certified.
         """
-        height, trusted_hash = self._trusted
+        height = self._config.sync_trust_height
         if manifest.height < height:
             raise BadSnapshotError(
                 f"block {manifest.height} is before the trusted block {height}"
             )
-        block_hash: bytes | None = trusted_hash
-        if manifest.height > height:
-            block_hash = await self._verified(manifest.height)
+        block_hash = await self._vouching.block_hash(manifest.height)
         if block_hash is None:
             return None
         if block_hash != manifest.block_hash and manifest.height > height:
@@ -189,16 +201,6 @@ class Bootstrap:
         return await trio.to_thread.run_sync(
             Restorer, self._store, manifest, trust, self._execute
         )
-
-    async def _verified(self, height: int) -> bytes | None:
-        header = await self._light.verify(
-            self._genesis.block.hash,
-            self._trusted,
-            height,
-            Policy(self._config.sync_trust_period),
-            time.time,
-        )
-        return None if header is None else header.hash
 
     def _execute(
         self, database: ChainDatabase, parent: Header, block: Block

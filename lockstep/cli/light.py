@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from chain.header import Header
-from consensus.light import Fork, LightBlock, Policy
+from consensus.light import Policy
+from consensus.lightreport import fork_document, header_document
 from lockstep.cli.options import JsonOption, RpcOption, default_rpc
 from lockstep.client.raw import RawNode
 from lockstep.errors import ConfigurationError, LockstepError
@@ -118,48 +118,20 @@ def _tell(found: Verification, *, as_json: bool) -> None:
         lines.append(f"witness      {each.url}: {said}")
     typer.echo("\n".join(lines))
     for proved in found.forks:
-        typer.echo(json.dumps(_evidence(proved), indent=1))
+        typer.echo(json.dumps(fork_document(proved), indent=1))
 
 
 def _document(found: Verification) -> dict[str, Any]:
     return {
-        "header": _header(found.header),
+        "header": header_document(found.header),
         "fetched": found.fetched,
         "witnesses": [
             {
                 "url": each.url,
                 "agrees": each.agrees,
                 "problem": each.problem,
-                "fork": None if each.fork is None else _evidence(each.fork),
+                "fork": None if each.fork is None else fork_document(each.fork),
             }
             for each in found.witnesses
         ],
-    }
-
-
-def _header(header: Header) -> dict[str, Any]:
-    return {
-        "number": header.number,
-        "hash": "0x" + header.hash.hex(),
-        "state_root": "0x" + header.state_root.hex(),
-        "timestamp": header.timestamp,
-        "validators": "0x" + header.extra_data.hex(),
-        "encoded": "0x" + header.encode().hex(),
-    }
-
-
-def _evidence(proved: Fork) -> dict[str, Any]:
-    return {
-        "common": _header(proved.common.header),
-        "first": _light_block(proved.first),
-        "second": _light_block(proved.second),
-        "equivocators": ["0x" + each.hex() for each in proved.equivocators],
-    }
-
-
-def _light_block(block: LightBlock) -> dict[str, Any]:
-    return {
-        "header": _header(block.header),
-        "certificate": "0x" + block.certificate.encode().hex(),
-        "validators": "0x" + block.validators.encode().hex(),
     }

@@ -25,3 +25,10 @@ class BadSnapshotError(SyncError):
 
 class FalseSnapshotError(BadSnapshotError):
     """A snapshot says it is of a block that is another one; who offers it lies."""
+
+
+class LightAttackError(SyncError):
+    """Two headers of one height are certified, so one of them was made to deceive us.
+
+    Stop, and let people look: which of the two is the chain's cannot be told from here.
+    """

@@ -4,10 +4,11 @@ Whoever begins at a snapshot trusts one height and hash. From there `verify` rea
 any later header by the rules of `consensus.light`, with the light blocks of one peer. A
 light block that proves nothing is the fault of that peer; then the next one is asked.
 Another block at the trusted height is nobody's provable fault: perhaps the operator was
-told a wrong hash. It is logged, and the peer passed over.
+told a wrong hash. It is logged, and the peer passed over. `witnesses` asks all the
+others whether they have the header that was verified.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,12 +17,10 @@ import trio
 
 from chain.database import ChainDatabase
 from chain.errors import NotFound
-from chain.header import Header
 from consensus.errors import InvalidValidatorSet
 from consensus.light import (
     InvalidLightBlock,
     LightBlock,
-    Policy,
     Search,
     Trusted,
     TrustExpired,
@@ -38,6 +37,14 @@ from node.sync.lightmessages import (
     decode,
     encode,
 )
+from node.sync.lightsearch import (
+    NotToldError,
+    Rules,
+    Testimony,
+    Verified,
+    contradiction,
+    searched,
+)
 
 _log = structlog.get_logger("node.sync.light")
 
@@ -53,6 +60,7 @@ LIGHT = Channel(
     priority=1,
 )
 _OPEN_ASKS = 8
+_TESTIMONY_SECONDS = 60.0
 
 
 def light_block(database: ChainDatabase, height: int) -> LightBlock | None:
@@ -121,52 +129,36 @@ class LightSync:
     # -- verifying --------------------------------------------------------------------
 
     async def verify(
-        self,
-        genesis_hash: bytes,
-        trusted: tuple[int, bytes],
-        target: int,
-        policy: Policy,
-        now: Callable[[], float],
-    ) -> Header | None:
-        """The verified header of a height above the trusted one; None: nobody has it.
+        self, rules: Rules, trusted: tuple[int, bytes], target: int
+    ) -> Verified | None:
+        """Verify the header of a height above the trusted one; None: nobody has it.
 
         Args:
-            genesis_hash: Of the chain.
+            rules: Of light clients.
             trusted: A height, and the hash of its block.
             target: The height to verify.
-            policy: For how long a header is trusted.
-            now: The wall clock.
 
         Raises:
             SyncError: the trusted header is too old.
         """
         for helper in list(self._helpers.values()):
             try:
-                found = await self._with(
-                    helper, genesis_hash, trusted, target, policy, now
-                )
+                search = await self._search(helper, rules, trusted, target)
             except TrustExpired as error:
                 raise SyncError(str(error)) from error
-            except InvalidLightBlock as error:
-                _log.warning(
-                    "bad light block", peer=helper.peer.address, reason=str(error)
-                )
-                helper.end(PeerFaultError(f"light block: {error}"))
+            except NotToldError:
                 continue
-            if found is not None:
-                return found
+            except InvalidLightBlock as error:
+                self._condemn(helper, error)
+                continue
+            if search is not None:
+                return Verified(search, helper.peer.id, helper.peer.address)
         return None
 
-    async def _with(
-        self,
-        helper: _Helper,
-        genesis_hash: bytes,
-        trusted: tuple[int, bytes],
-        target: int,
-        policy: Policy,
-        now: Callable[[], float],
-    ) -> Header | None:
-        """Verify with the light blocks of one peer; None when it lacks one."""
+    async def _search(
+        self, helper: _Helper, rules: Rules, trusted: tuple[int, bytes], target: int
+    ) -> Search | None:
+        """Verify with the light blocks of one peer; None: of no use here."""
         block = await self._ask(helper, trusted[0])
         if block is None:
             return None
@@ -179,14 +171,50 @@ class LightSync:
                 peer=helper.peer.address,
             )
             return None
-        search = Search(Trusted.root(*trusted, block.header, block.following), target)
-        while (needed := search.needed) is not None:
-            block = await self._ask(helper, needed)
-            if block is None:
-                return None
-            advance = partial(search.advance, genesis_hash, block, policy, now=now())
-            search = await trio.to_thread.run_sync(advance)
-        return search.latest.header
+        root = Trusted.root(*trusted, block.header, block.following)
+        return await searched(partial(self._ask, helper), rules, Search(root, target))
+
+    async def witnesses(
+        self, rules: Rules, found: Verified, *, unless: Container[bytes] = ()
+    ) -> tuple[Testimony, ...]:
+        """What other peers say of a verified header, all asked at once.
+
+        Who says something else and proves nothing is banned.
+
+        Args:
+            rules: Of light clients.
+            found: What was verified.
+            unless: Ids of peers that need not be asked.
+        """
+        testimonies: list[Testimony] = []
+
+        async def hear(helper: _Helper) -> None:
+            testimonies.append(await self._testimony(helper, rules, found.search))
+
+        async with trio.open_nursery() as nursery:
+            for ident, helper in self._helpers.items():
+                if ident != found.peer and ident not in unless:
+                    nursery.start_soon(hear, helper)
+        return tuple(testimonies)
+
+    async def _testimony(
+        self, helper: _Helper, rules: Rules, search: Search
+    ) -> Testimony:
+        peer, problem, proved = helper.peer, "it took too long", None
+        with trio.move_on_after(_TESTIMONY_SECONDS):
+            try:
+                ask = partial(self._ask, helper)
+                proved, problem = await contradiction(ask, rules, search), ""
+            except InvalidLightBlock as error:
+                self._condemn(helper, error)
+                problem = str(error)
+            except (NotToldError, TrustExpired) as error:
+                problem = str(error)
+        return Testimony(peer.id, peer.address, problem, proved)
+
+    def _condemn(self, helper: _Helper, error: InvalidLightBlock) -> None:
+        _log.warning("bad light block", peer=helper.peer.address, reason=str(error))
+        helper.end(PeerFaultError(f"light block: {error}"))
 
     async def _ask(self, helper: _Helper, height: int) -> LightBlock | None:
         if helper.verdict is not None:

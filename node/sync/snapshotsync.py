@@ -44,6 +44,7 @@ _log = structlog.get_logger("node.sync.snapshots")
 
 Inbox = trio.MemoryReceiveChannel[tuple[int, bytes]]
 Begin = Callable[[Manifest], Awaitable[Restorer | None]]
+Confirm = Callable[[Manifest], Awaitable[None]]
 
 SNAPSHOTS = Channel(
     id=0x41,
@@ -173,7 +174,12 @@ class SnapshotSync:
     # -- fetching ---------------------------------------------------------------------
 
     async def fetch(
-        self, begin: Begin, *, first: Manifest | None = None, expected: int = 1
+        self,
+        begin: Begin,
+        *,
+        first: Manifest | None = None,
+        expected: int = 1,
+        confirm: Confirm | None = None,
     ) -> Header:
         """Restore from peers; returns the header of the trusted block when it is done.
 
@@ -183,6 +189,8 @@ class SnapshotSync:
                 `FalseSnapshotError` for a lie; None when it cannot tell yet.
             first: Go on with this one rather than with a newer one.
             expected: Peers whose offers are waited for before one is chosen.
+            confirm: Has the last word before what was restored becomes the chain;
+                what it raises ends this.
 
         Raises:
             SyncError: the database is not empty.
@@ -201,6 +209,8 @@ class SnapshotSync:
                 self._ask(restorer)
                 try:
                     if await self._take(restorer):
+                        if confirm is not None:
+                            await confirm(restorer.manifest)
                         header = await trio.to_thread.run_sync(restorer.finish)
                         self._restorer = None
                         return header

@@ -14,10 +14,14 @@ from typing_extensions import override
 
 from chain.database import ChainDatabase
 from chain.header import Header
+from chain.sidecar import CommitCertificate, CommitSignature
 from chain.store import Store
+from consensus.light import LightBlock
+from consensus.votes import Subject, VoteKind, sign_vote
 from genesis import ChainSpec
+from genesis.accounts import validator
 from lockstep.localnet import Localnet, Process, eventually
-from node.bootstrap import Bootstrap, begin_at_snapshot
+from node.bootstrap import EVIDENCE_FILE, Bootstrap, begin_at_snapshot
 from node.config import load_config
 from node.datadir import DataDirectory
 from node.errors import ConfigError, DataDirectoryError
@@ -26,7 +30,7 @@ from node.p2p.identity import NodeKey
 from node.p2p.interface import Peer, Reactor
 from node.p2p.settings import Network, Settings
 from node.p2p.switch import Switch
-from node.sync.errors import BadSnapshotError
+from node.sync.errors import BadSnapshotError, LightAttackError
 from node.sync.lightsync import LightSync, light_block
 from node.sync.restore import unfinished
 from node.sync.snapshotfile import SnapshotFile
@@ -221,6 +225,44 @@ def test_a_configured_peer_that_takes_its_time_is_waited_for(
     servers = [serving(source, [old]), [Late([new]), *serving(source, [])[1:]]]
     header = restored(source, Store.memory(), tmp_path, servers)
     assert header == source.header_at(4)
+
+
+def another(source: ChainDatabase, height: int) -> LightBlock | None:
+    """A light block; from height 4 on one of another history, by the same validator."""
+    block = light_block(source, height)
+    if block is None or height < 4:
+        return block
+    header = replace(block.header, gas_used=block.header.gas_used + 1)
+    subject = Subject(VoteKind.PRECOMMIT, height, 0, header.hash, header.timestamp)
+    secret = validator(0).secret
+    vote = sign_vote(source.genesis_hash(), subject, 0, secret)
+    signer = block.validators.at(0).address
+    signature = CommitSignature(signer, subject.detail, vote.signature)
+    certificate = CommitCertificate(height, 0, header.hash, (signature,))
+    return replace(block, header=header, certificate=certificate)
+
+
+@pytest.mark.network
+def test_two_certified_headers_stop_it_and_are_kept(
+    source: ChainDatabase, tmp_path: Path
+) -> None:
+    files = [snapshot(source, tmp_path / "snapshot", 4)]
+    forger: list[Reactor] = [SnapshotSync(files), LightSync(partial(another, source))]
+    store = Store.memory()
+    with pytest.raises(BaseExceptionGroup) as caught:
+        restored(source, store, tmp_path, [serving(source, files), forger])
+    assert caught.group_contains(LightAttackError, match="block 4 is certified twice")
+    assert ChainDatabase(store).is_empty()
+    document = json.loads((tmp_path / EVIDENCE_FILE).read_text())
+    hashes = {document[each]["header"]["hash"] for each in ("first", "second")}
+    fork = another(source, 4)
+    assert fork is not None
+    assert hashes == {
+        "0x" + (source.hash_at(4) or b"").hex(),
+        "0x" + fork.header.hash.hex(),
+    }
+    # With the forger gone, or a trusted block that decides, it goes on.
+    assert restored(source, store, tmp_path, [serving(source, files)]) is not None
 
 
 @pytest.mark.network

@@ -24,6 +24,7 @@ from node.sync.lightmessages import (
     decode,
     encode,
 )
+from node.sync.lightsearch import Rules
 from node.sync.lightsync import LIGHT, Inbox, LightSync, light_block
 from tests.node.sync.chains import Wire, until, wired
 from tests.node.sync.test_snapshots import chain
@@ -144,16 +145,12 @@ def verified(
                     nursery.start_soon(attended, name, peer)
                     await until(lambda name=name: name in present)  # type: ignore[misc]  # bound now
                     await trio.testing.wait_all_tasks_blocked()
-                header = await sync.verify(
-                    chain().database.genesis_hash(),
-                    (trusted, chain().block(trusted).hash),
-                    target,
-                    POLICY,
-                    lambda: now,
-                )
+                rules = Rules(chain().database.genesis_hash(), POLICY, lambda: now)
+                root = (trusted, chain().block(trusted).hash)
+                found = await sync.verify(rules, root, target)
                 await trio.testing.wait_all_tasks_blocked()
                 nursery.cancel_scope.cancel()
-        return header
+        return None if found is None else found.search.latest.header
 
     return trio.run(main), faults, present
 
