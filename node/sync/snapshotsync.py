@@ -10,8 +10,9 @@ who offered it: they are banned, and another manifest is tried.
 
 Every peer has a few fetches under way, and all together a bounded number. A chunk whose
 peer is dropped is asked elsewhere. When all wait for one chunk, it is asked elsewhere
-before that: its peer is *slow*, and for a while is asked nothing as long as there are
-others. So a peer that is just not slow enough to be dropped costs one short wait.
+before that: its peer is *blamed*, and for a while is asked nothing as long as there are
+others. So a peer that is just not slow enough to be dropped costs one short wait. Who
+lacks what it offered is blamed, too.
 """
 
 from collections import Counter
@@ -70,7 +71,7 @@ class FetchLimits:
             asked for it, too.
         patience: Longest wait for one chunk, after which its peer is dropped; and for
             somebody to offer a snapshot again that nobody offers any more.
-        penance: For which a slow peer is asked only when there is no other.
+        penance: For which a peer that was blamed is asked only when there is no other.
         discovery: Longest wait, from the first offer on, for the other peers that are
             expected to offer something.
         rest: Before a snapshot is tried again that could not be verified.
@@ -121,7 +122,7 @@ class SnapshotSync:
         self._limits = limits or FetchLimits()
         self._suppliers: dict[bytes, _Supplier] = {}
         self._heard: set[bytes] = set()  # who has offered anything
-        self._slow: dict[bytes, float] = {}  # until when
+        self._blamed: dict[bytes, float] = {}  # until when
         self._chunks: dict[int, bytes] = {}
         self._restorer: Restorer | None = None
         self._offered = 0.0  # when somebody last offered what is being restored
@@ -152,6 +153,12 @@ class SnapshotSync:
         """Chunks that were restored, of how many; (0, 0) before one is found."""
         restorer = self._restorer
         return (0, 0) if restorer is None else (restorer.next, restorer.manifest.chunks)
+
+    @property
+    def height(self) -> int:
+        """Of the snapshot that is being restored; 0: none."""
+        restorer = self._restorer
+        return 0 if restorer is None else restorer.manifest.height
 
     @property
     def suppliers(self) -> int:
@@ -293,17 +300,15 @@ class SnapshotSync:
         self, able: Sequence[_Supplier], place: tuple[bytes, int]
     ) -> bool:
         """Ask for a chunk; False when nobody who can be asked has room."""
-        now = trio.current_time()
         there = [each for each in able if each.verdict is None]
-        quick = [each for each in there if self._slow.get(each.peer.id, now) <= now]
         free = [
             each
-            for each in quick or there
+            for each in list(filter(self._is_trusty, there)) or there
             if place not in each.fetches and len(each.fetches) < self._limits.each
         ]
         for chosen in sorted(free, key=lambda each: (len(each.fetches), each.peer.id)):
             if chosen.peer.try_send(SNAPSHOTS.id, encode(Fetch(*place))):
-                chosen.fetches[place] = now
+                chosen.fetches[place] = trio.current_time()
                 return True
             chosen.end(PeerStalledError("takes no requests for chunks"))
         return False
@@ -318,23 +323,27 @@ class SnapshotSync:
         if trio.current_time() - latest <= self._limits.late:
             return
         for each in asked:
-            self._blame(each)
+            self._blame(each, "all others wait for it")
         self._ask_somebody(able, place)
 
-    def _blame(self, supplier: _Supplier) -> None:
-        if len(self._slow) > _REMEMBERED:
-            self._slow.clear()
+    def _blame(self, supplier: _Supplier, reason: str) -> None:
+        if len(self._blamed) > _REMEMBERED:
+            self._blamed.clear()
         now = trio.current_time()
-        if self._slow.get(supplier.peer.id, now) <= now:
-            _log.info("slow with chunks", peer=supplier.peer.address)
-        self._slow[supplier.peer.id] = now + self._limits.penance
+        if self._is_trusty(supplier):
+            peer = supplier.peer.address
+            _log.info("asked last for chunks", peer=peer, reason=reason)
+        self._blamed[supplier.peer.id] = now + self._limits.penance
+
+    def _is_trusty(self, supplier: _Supplier) -> bool:
+        return self._blamed.get(supplier.peer.id, -1.0) <= trio.current_time()
 
     def _expire(self) -> None:
         latest = trio.current_time() - self._limits.patience
         for supplier in self._suppliers.values():
             oldest = next(iter(supplier.fetches.values()), latest)
             if oldest < latest and supplier.verdict is None:
-                self._blame(supplier)
+                self._blame(supplier, "no answer")
                 supplier.end(PeerStalledError("too slow with chunks"))
 
     async def _take(self, restorer: Restorer) -> bool:
@@ -408,6 +417,7 @@ class SnapshotSync:
                     ):
                         raise PeerFaultError("a chunk is absent that nobody wanted")
                     (supplier.manifests or {}).pop(message.root, None)
+                    self._blame(supplier, "it lacks what it offered")
             self._note()
 
     def _take_chunk(self, supplier: _Supplier, message: Chunk) -> None:

@@ -324,6 +324,20 @@ def test_a_slow_peer_is_enough_when_it_is_the_only_one() -> None:
     assert (header.number, faults) == (HEIGHT, {})
 
 
+def test_a_peer_that_keeps_offering_what_it_lacks_is_asked_last() -> None:
+    asked: list[int] = []
+
+    def answer(fetch: Fetch) -> tuple[SnapshotMessage, ...]:
+        asked.append(fetch.index)
+        return (Absent(fetch.root, fetch.index), Offers((TRUE.manifest,)))
+
+    peers = {b"a liar": serving(TRUE, answer), b"b": honest}
+    limits = FetchLimits(ahead=6, each=2, tick=0.02)
+    header, faults = shared(peers, limits, expected=2)
+    assert (header.number, faults) == (HEIGHT, {})
+    assert len(asked) <= limits.each
+
+
 NEWER = Content(small(list(records(chain().database, 14, HISTORY))), 14)
 
 
