@@ -4,11 +4,13 @@ Before anything else runs: a switch with two reactors fetches the newest snapsho
 block follows from the height and hash that the operator trusts, by light blocks that
 other peers confirm (`node.vouching`), and restores it. Until the last step the database
 is empty to every reader, so whatever interrupts this, the next start goes on with it,
-and no half of a state is ever used.
+and no half of a state is ever used. Meanwhile the node's own ports answer: /health,
+/ready and the metrics as ever, calls with an error that says why.
 """
 
 import secrets
 import time
+from functools import partial
 
 import structlog
 import trio
@@ -24,9 +26,13 @@ from node.config import NodeConfig
 from node.datadir import DataDirectory
 from node.dbrepair import open_store
 from node.errors import ConfigError, DataDirectoryError
+from node.metrics import Metrics
 from node.p2p.identity import NodeKey, load_node_key
 from node.p2p.settings import Network
 from node.p2p.switch import Switch
+from node.rpc.dispatch import Dispatcher
+from node.rpc.errors import RpcError, server_error
+from node.rpc.server import application, serve_http, serve_metrics
 from node.service import peer_settings, stopped_by_signal
 from node.sync.errors import BadSnapshotError, FalseSnapshotError
 from node.sync.lightsearch import Rules
@@ -35,6 +41,7 @@ from node.sync.restore import Restorer, Trust, unfinished
 from node.sync.snapshots import Manifest, snapshot_history
 from node.sync.snapshotsync import FetchLimits, SnapshotSync
 from node.upkeep import ledger_of
+from node.vitals import Restoration
 from node.vouching import Vouching
 from runtime.block import ExecutedBlock
 
@@ -52,6 +59,7 @@ def begin_at_snapshot(config: NodeConfig, directory: DataDirectory) -> bool:
         ConfigError: what is trusted is not said whole, or there are no peers to ask.
         DataDirectoryError: not initialised, or unreadable.
         LightAttackError: two blocks are certified at the snapshot's height.
+        ListenError: an address for peers, calls or metrics is taken.
         SyncError: the trusted block is too old.
     """
     if bool(config.sync_trust_height) != bool(config.sync_trust_hash):
@@ -123,6 +131,7 @@ class Bootstrap:
 
         Raises:
             LightAttackError: two blocks are certified at the snapshot's height.
+            ListenError: an address for peers, calls or metrics is taken.
             SyncError: the trusted block is too old.
         """
         settings = peer_settings(self._config)
@@ -140,20 +149,53 @@ class Bootstrap:
             trusted_height=self._config.sync_trust_height,
             goes_on=first is not None,
         )
-        async with trio.open_nursery() as nursery:
-            await nursery.start(switch.run)
-            nursery.start_soon(self._tell)
-            header = await self._snapshots.fetch(
-                self._restorer,
-                first=first,
-                expected=len(configured - {identity.id}),
-                confirm=lambda manifest: self._vouching.confirm(manifest.height),
-            )
-            nursery.cancel_scope.cancel()
+        stop = trio.Event()
+        async with trio.open_nursery() as server:
+            await self._answer(server, switch, stop)
+            async with trio.open_nursery() as work:
+                await work.start(switch.run)
+                work.start_soon(self._tell)
+                header = await self._snapshots.fetch(
+                    self._restorer,
+                    first=first,
+                    expected=len(configured - {identity.id}),
+                    confirm=lambda manifest: self._vouching.confirm(manifest.height),
+                )
+                work.cancel_scope.cancel()
+            stop.set()
         _log.info(
             "snapshot restored", height=header.number, hash="0x" + header.hash.hex()
         )
         return header
+
+    async def _answer(
+        self, server: trio.Nursery, switch: Switch, stop: trio.Event
+    ) -> None:
+        """Serve what a node without a chain can say, until `stop` is set."""
+
+        def look() -> Restoration:
+            done, count = self._snapshots.progress
+            return Restoration(self._snapshots.height, done, count, len(switch.peers()))
+
+        metrics = Metrics()
+        metrics.watch_peers(switch.counters, switch.peers)
+        metrics.watch_restoration(look)
+        config = self._config
+        calls = Dispatcher(
+            {}, metrics, max_batch=config.rpc_max_batch, otherwise=_no_chain
+        )
+        app = application(
+            config,
+            calls,
+            lambda: look().health(),
+            metrics.exposition,
+            ready=lambda: look().readiness(),
+        )
+        urls = await server.start(partial(serve_http, app, config, stop.wait))
+        await server.start(
+            partial(serve_metrics, metrics.exposition, config, stop.wait)
+        )
+        _log.info("answering while a snapshot is restored", rpc=urls[0])
 
     async def _tell(self) -> None:
         """Log how far it is, as long as it moves; and that it waits."""
@@ -206,3 +248,10 @@ class Bootstrap:
         self, database: ChainDatabase, parent: Header, block: Block
     ) -> ExecutedBlock:
         return ledger_of(self._spec, database).check(parent, block)
+
+
+def _no_chain(name: str) -> RpcError:
+    return server_error(
+        f"{name}: this node is restoring a snapshot and has no chain yet; "
+        "GET /ready tells how far it is"
+    )

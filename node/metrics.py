@@ -20,6 +20,7 @@ from node.mempool import Mempool
 from node.p2p.counters import Counters
 from node.p2p.interface import PeerStatus
 from node.peer_metrics import PeerMetrics
+from node.vitals import Restoration
 
 _CALL_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0)
 
@@ -69,6 +70,26 @@ class Metrics:
         self.syncing = Gauge(
             "lockstep_blocksync_syncing",
             "1 while blocks that others have are fetched",
+            registry=self.registry,
+        )
+        self.restoring = Gauge(
+            "lockstep_statesync_syncing",
+            "1 while the node begins at a snapshot",
+            registry=self.registry,
+        )
+        self.restored_height = Gauge(
+            "lockstep_statesync_snapshot_height",
+            "Of the snapshot that is being restored; 0: none",
+            registry=self.registry,
+        )
+        self.restored_chunks = Gauge(
+            "lockstep_statesync_chunks",
+            "Chunks of it that were restored",
+            registry=self.registry,
+        )
+        self.wanted_chunks = Gauge(
+            "lockstep_statesync_chunks_wanted",
+            "Chunks that it has",
             registry=self.registry,
         )
         self.first_block = Gauge(
@@ -137,6 +158,13 @@ class Metrics:
     def watch_sync(self, syncing: Callable[[], bool]) -> None:
         """Show whether blocks are fetched whenever metrics are asked for."""
         self.syncing.set_function(syncing)
+
+    def watch_restoration(self, look: Callable[[], Restoration]) -> None:
+        """Show how far the restoration of a snapshot is."""
+        self.restoring.set(1)
+        self.restored_height.set_function(lambda: look().height)
+        self.restored_chunks.set_function(lambda: look().chunks)
+        self.wanted_chunks.set_function(lambda: look().of)
 
     def exposition(self) -> tuple[bytes, str]:
         """The text format and its media type."""

@@ -2,7 +2,8 @@
 
 *Healthy* is for whoever restarts processes: a node that commits nothing although it
 should is not. *Ready* is for whoever routes requests: in sync and able to serve (200),
-alive but behind (206), not able (503).
+alive but behind (206), not able (503). A node that restores a snapshot has no chain to
+serve from: it is healthy, for a restart brings nothing, and not ready.
 """
 
 from dataclasses import dataclass
@@ -68,3 +69,39 @@ def readiness(vitals: Vitals) -> tuple[Readiness, dict[str, object]]:
         behind = max(0, vitals.best - vitals.height)
         return Readiness.CATCHING_UP, details | {"status": f"{behind} blocks behind"}
     return Readiness.READY, details
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """What is known of a node that begins at a snapshot.
+
+    Attributes:
+        height: Of the snapshot; 0 while there is none that can be used.
+        chunks: How many were restored.
+        of: How many there are.
+        peers: How many are connected.
+    """
+
+    height: int
+    chunks: int
+    of: int
+    peers: int
+
+    def health(self) -> tuple[bool, dict[str, object]]:
+        """As `health` of a node that has a chain."""
+        return True, {"status": "ok", "height": 0, "restoring": self.height}
+
+    def readiness(self) -> tuple[Readiness, dict[str, object]]:
+        """As `readiness` of a node that has a chain."""
+        if not self.peers:
+            status = "no peers to restore a snapshot from"
+        elif not self.height:
+            status = "waiting for peers with a usable snapshot"
+        else:
+            status = f"restoring a snapshot: {self.chunks} of {self.of} chunks"
+        return Readiness.NOT_READY, {
+            "status": status,
+            "height": 0,
+            "best": self.height,
+            "peers": self.peers,
+        }

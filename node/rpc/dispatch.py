@@ -121,15 +121,28 @@ class Observer(Protocol):
         """A call was answered. Unknown methods are reported as "unknown"."""
 
 
+def absent(name: str) -> RpcError:
+    """What calling a method raises that does not exist."""
+    return RpcError(
+        METHOD_NOT_FOUND, f"the method {name} does not exist/is not available"
+    )
+
+
 class Dispatcher:
     """Answers bodies with the methods of a table."""
 
     def __init__(
-        self, methods: Mapping[str, Method], observer: Observer, *, max_batch: int
+        self,
+        methods: Mapping[str, Method],
+        observer: Observer,
+        *,
+        max_batch: int,
+        otherwise: Callable[[str], RpcError] = absent,
     ) -> None:
         self._methods = methods
         self._observer = observer
         self._max_batch = max_batch
+        self._otherwise = otherwise  # what a method that is not in the table raises
 
     async def answer(self, body: bytes) -> bytes:
         """The response body; empty when everything was a notification."""
@@ -166,7 +179,7 @@ class Dispatcher:
         method = self._methods.get(request.method)
         name = request.method
         if method is None:
-            method, name = _absent(request.method), "unknown"
+            method, name = self._refusing(name), "unknown"
         started, failed = trio.current_time(), True
         try:
             result = await method.handler(_checked(method, request.params))
@@ -192,18 +205,15 @@ class Dispatcher:
             self._observer.answered(name, seconds, failed=failed)
         return result
 
+    def _refusing(self, name: str) -> Method:
+        def refuse(_: Params) -> object:
+            raise self._otherwise(name)
+
+        return inline(refuse, most=_ANY_NUMBER)
+
 
 def _too_large() -> RpcError:
     return RpcError(RESPONSE_TOO_LARGE, "response too large")
-
-
-def _absent(name: str) -> Method:
-    def refuse(_: Params) -> object:
-        raise RpcError(
-            METHOD_NOT_FOUND, f"the method {name} does not exist/is not available"
-        )
-
-    return inline(refuse, most=_ANY_NUMBER)
 
 
 def _checked(method: Method, params: Params) -> Params:

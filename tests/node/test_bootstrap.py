@@ -1,14 +1,20 @@
 """A fifth node begins at a snapshot of four others: real processes, real sockets."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+import os
+import signal
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from itertools import count
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
+import requests
 import trio
 from typing_extensions import override
 
@@ -30,6 +36,7 @@ from node.p2p.identity import NodeKey
 from node.p2p.interface import Peer, Reactor
 from node.p2p.settings import Network, Settings
 from node.p2p.switch import Switch
+from node.rpc.errors import SERVER_ERROR
 from node.sync.errors import BadSnapshotError, LightAttackError
 from node.sync.lightsync import LightSync, light_block
 from node.sync.restore import unfinished
@@ -39,13 +46,14 @@ from node.sync.snapshotsync import FetchLimits, Inbox, SnapshotSync
 from node.upkeep import make_snapshot
 from tests.node.process import CommandLine
 from tests.node.sync.test_snapshots import HEIGHT, HISTORY, chain, restorer, small
+from tests.node.sync.test_snapshotsync import Stuck
 from tests.node.test_testnet import ask, height, is_at, pay, reach
 from tests.node.test_upkeep import database_of, grown
+from tests.testnets.network import free_ports
 
 SECONDS = 120.0
 TRUSTED = 2
 INTERVAL = 4
-START_SECONDS = 60.0
 # However slow the machine is, all servers are heard before one is chosen.
 PATIENT = FetchLimits(late=60.0, patience=60.0, discovery=60.0)
 
@@ -67,7 +75,7 @@ def net(tmp_path: Path, run: CommandLine) -> Iterator[Localnet]:
         yield running
 
 
-def follower(net: Localnet, home: Path, trusted_hash: str) -> Process:
+def follower(net: Localnet, home: Path, trusted_hash: str, port: int) -> Process:
     """Write a fifth node's configuration, and start it."""
     peers: list[str] = []
     for each in net.databases:
@@ -76,13 +84,35 @@ def follower(net: Localnet, home: Path, trusted_hash: str) -> Process:
         peers += json.loads(found.partition(" = ")[2])
     config = home.with_suffix(".toml")
     config.write_text(
-        f"data_dir = {json.dumps(str(home))}\nrpc_port = 0\n"
+        f"data_dir = {json.dumps(str(home))}\nrpc_port = {port}\n"
         f"p2p_persistent_peers = {json.dumps(sorted(set(peers)))}\n"
     )
     arguments = ["node", "--json", "--config", str(config)]
     arguments += ["--sync-trust-height", str(TRUSTED)]
     arguments += ["--sync-trust-hash", trusted_hash]
     return Process("follower", arguments, home.with_suffix(".log"))
+
+
+def told(url: str) -> tuple[int, Any]:
+    """Status and content of what a node answers; 0 when it does not."""
+    try:
+        answer = requests.get(url, timeout=30)
+    except requests.ConnectionError:
+        return 0, None
+    return answer.status_code, answer.json()
+
+
+@contextmanager
+def frozen(*processes: Process) -> Generator[None]:
+    """Processes that neither run nor end, as on a machine that hangs."""
+    pids = [each._process.pid for each in processes]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.slow
@@ -97,8 +127,16 @@ def test_a_fifth_node_joins_by_snapshot_and_has_the_same_state(
     specification = str(net.database / "chain.json")
     run("init", "--data-dir", str(home), "--chain", specification)
     trusted = ask(net.url, "eth_getBlockByNumber", hex(TRUSTED), *[False])["hash"]
-    fifth = follower(net, home, trusted)
-    url = str(fifth.wait_for("ready", START_SECONDS)["rpc"])
+    port = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    with frozen(net.nodes[3]):
+        with frozen(*net.nodes[:3]):
+            fifth = follower(net, home, trusted, port)
+            eventually(lambda: told(url + "/health")[0] == 200, SECONDS, "health")
+            status, details = told(url + "/ready")
+            assert status == 503
+            assert details["status"] == "no peers to restore a snapshot from"
+        fifth.wait_for("ready", SECONDS)
     begun = height(url)
     assert begun >= INTERVAL
     eventually(
@@ -153,6 +191,7 @@ def restored(
     servers: Iterable[list[Reactor]],
     enough: Callable[[], bool] = lambda: False,
     trusted: str | None = None,
+    **settings: object,
 ) -> Header | None:
     """Begin at a snapshot of these servers; None when stopped by `enough`."""
 
@@ -174,6 +213,8 @@ def restored(
                 "sync_trust_height": 1,
                 "sync_trust_hash": trusted or "0x" + (source.hash_at(1) or b"").hex(),
                 "sync_trust_period": 1 << 40,
+                "rpc_port": 0,
+                **settings,
             }
             config = load_config(flags, environment={})
 
@@ -282,6 +323,64 @@ def test_a_snapshot_from_before_the_trusted_block_is_passed_over(
 def many(monkeypatch: pytest.MonkeyPatch) -> None:
     """Snapshots of many chunks."""
     monkeypatch.setattr("node.sync.snapshots.CHUNK_BYTES", 4_096)
+
+
+@pytest.mark.usefixtures("many")
+@pytest.mark.network
+def test_a_node_answers_while_it_restores(
+    source: ChainDatabase, tmp_path: Path
+) -> None:
+    snapshot(source, tmp_path / "snapshot", 4).close()
+    stuck = Stuck(BytesIO((tmp_path / "snapshot").read_bytes()))
+    count = stuck.manifest.chunks
+    rpc, metrics = (free_ports(1) for _ in range(2))
+    url = f"http://127.0.0.1:{rpc}"
+    said: dict[str, Any] = {}
+
+    def look() -> None:
+        try:
+            wanted = f"restoring a snapshot: 0 of {count} chunks"
+            eventually(
+                lambda: (told(url + "/ready")[1] or {}).get("status") == wanted,
+                30,
+                wanted,
+            )
+            for path in ("/health", "/ready"):
+                said[path] = told(url + path)
+            body = b'{"jsonrpc": "2.0", "id": 1, "method": "eth_blockNumber"}'
+            said["call"] = requests.post(url, body, timeout=30).json()
+            exposition = f"http://127.0.0.1:{metrics}/metrics"
+            said["metrics"] = requests.get(exposition, timeout=30).text
+        finally:
+            stuck.go_on.set()
+
+    looking = Thread(target=look)
+    looking.start()
+    header = restored(
+        source,
+        Store.memory(),
+        tmp_path,
+        [serving(source, [stuck])],
+        rpc_port=rpc,
+        metrics_port=metrics,
+    )
+    looking.join()
+    assert header == source.header_at(4)
+    assert said["/health"] == (200, {"status": "ok", "height": 0, "restoring": 4})
+    assert said["/ready"][0] == 503
+    assert (said["/ready"][1]["best"], said["/ready"][1]["peers"]) == (4, 1)
+    assert said["call"]["error"]["code"] == SERVER_ERROR
+    assert "restoring a snapshot" in said["call"]["error"]["message"]
+    for line in (
+        "lockstep_statesync_syncing 1.0",
+        "lockstep_statesync_snapshot_height 4.0",
+        "lockstep_statesync_chunks 0.0",
+        f"lockstep_statesync_chunks_wanted {count}.0",
+        "lockstep_p2p_peers 1.0",
+        'lockstep_rpc_errors_total{method="unknown"} 1.0',
+    ):
+        assert line in said["metrics"].splitlines()
+    assert told(url + "/health") == (0, None)
 
 
 @pytest.mark.network

@@ -7,7 +7,7 @@ from node.mempool import Account, Mempool, PoolLimits
 from node.p2p.interface import PeerStatus
 from node.rpc.identity import Identity, IdentityMethods, Surroundings
 from node.rpc.reading import ChainReader
-from node.vitals import Readiness, Vitals, health, readiness
+from node.vitals import Readiness, Restoration, Vitals, health, readiness
 from tests.node.tiny import FORKS, KEY, VALIDATORS, found
 
 
@@ -54,6 +54,31 @@ def test_a_silent_node_is_ill_and_one_without_peers_is_not() -> None:
     healthy, details = health(vitals(silent=15.6))
     assert not healthy
     assert details["status"] == "no block for 16 s"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (Restoration(0, 0, 0, 0), "no peers to restore a snapshot from"),
+        (Restoration(7, 1, 9, 0), "no peers to restore a snapshot from"),
+        (Restoration(0, 0, 0, 2), "waiting for peers with a usable snapshot"),
+        (Restoration(7, 1, 9, 2), "restoring a snapshot: 1 of 9 chunks"),
+    ],
+)
+def test_a_node_that_restores_a_snapshot_is_well_and_not_ready(
+    given: Restoration, said: str
+) -> None:
+    healthy, details = given.health()
+    assert healthy
+    assert details == {"status": "ok", "height": 0, "restoring": given.height}
+    status, details = given.readiness()
+    assert status is Readiness.NOT_READY
+    assert details == {
+        "status": said,
+        "height": 0,
+        "best": given.height,
+        "peers": given.peers,
+    }
 
 
 PEER = PeerStatus("ab" * 20, "abab@h:1", True, 1.25, 10, 20, 0, 0.5, "test/v1")  # noqa: FBT003
