@@ -86,6 +86,30 @@ class Store(ABC):
         """Release the database; further use raises `StoreError`."""
 
 
+class PassThrough(Store):
+    """Another store, for subclasses that have something to do when it is written."""
+
+    def __init__(self, inner: Store) -> None:
+        """Wrap the store; closing this one closes it."""
+        self._inner = inner
+
+    @override
+    def get(self, key: bytes) -> bytes | None:
+        return self._inner.get(key)
+
+    @override
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return self._inner.scan(prefix)
+
+    @override
+    def compact(self) -> None:
+        self._inner.compact()
+
+    @override
+    def close(self) -> None:
+        self._inner.close()
+
+
 class _MemoryStore(Store):
     def __init__(self) -> None:
         self._values: dict[bytes, bytes] | None = {}

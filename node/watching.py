@@ -6,22 +6,22 @@ is spared, and a removal and a write never overlap.
 """
 
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 
 from typing_extensions import override
 
 from chain.database import ChainDatabase
 from chain.errors import StoreError
-from chain.store import Store
+from chain.store import PassThrough, Store
 
 
-class WatchedStore(Store):
+class WatchedStore(PassThrough):
     """Another store, with writes one after the other."""
 
     def __init__(self, inner: Store) -> None:
         """Wrap the store; closing this one closes it."""
-        self._inner = inner
+        super().__init__(inner)
         self._lock = threading.Lock()
         self._written: set[bytes] | None = None  # while somebody watches
 
@@ -38,10 +38,6 @@ class WatchedStore(Store):
         return store
 
     @override
-    def get(self, key: bytes) -> bytes | None:
-        return self._inner.get(key)
-
-    @override
     def write(
         self,
         puts: Mapping[bytes, bytes],
@@ -53,18 +49,6 @@ class WatchedStore(Store):
             if self._written is not None:
                 self._written.update(key for key in puts if key[:1] == b"s")
             self._inner.write(puts, deletes, sync=sync)
-
-    @override
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return self._inner.scan(prefix)
-
-    @override
-    def compact(self) -> None:
-        self._inner.compact()
-
-    @override
-    def close(self) -> None:
-        self._inner.close()
 
     @contextmanager
     def watched(self) -> Generator[None]:

@@ -1,12 +1,12 @@
 """Ears for an audit: what the precompile was asked, and what execution wrote."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from typing_extensions import override
 
 from chain.addresses import ML_VERIFIER
-from chain.store import Store
+from chain.store import PassThrough, Store
 from ml_verifier import judge, oracle
 from runtime.ml_precompile import ml_precompile
 from runtime.precompile_table import precompiles
@@ -64,16 +64,12 @@ def listening_table(rules: Rules, listener: Listener) -> Mapping[bytes, Precompi
     return {**table, ML_VERIFIER: heard}
 
 
-class Recorder(Store):
+class Recorder(PassThrough):
     """A store that remembers what the last batch wrote."""
 
     def __init__(self, inner: Store) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self.written: dict[bytes, bytes] = {}
-
-    @override
-    def get(self, key: bytes) -> bytes | None:
-        return self._inner.get(key)
 
     @override
     def write(
@@ -87,15 +83,3 @@ class Recorder(Store):
         self.written = dict(puts)
         # The audit's own state is scratch; nobody reads it after a crash.
         self._inner.write(puts, deletes, sync=False)
-
-    @override
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return self._inner.scan(prefix)
-
-    @override
-    def compact(self) -> None:
-        self._inner.compact()
-
-    @override
-    def close(self) -> None:
-        self._inner.close()

@@ -17,7 +17,7 @@ from chain.database import ChainDatabase
 from chain.errors import MissingNode, NotFound, StoreError
 from chain.header import EMPTY_TRIE_ROOT, Header
 from chain.sidecar import Sidecar
-from chain.store import Store
+from chain.store import PassThrough, Store
 from genesis import ChainSpec, open_chain
 from genesis.accounts import account, validator
 from lockstep.localnet import eventually
@@ -195,16 +195,12 @@ class PowerCut(Exception):
     """Nothing more is written."""
 
 
-class Cut(Store):
+class Cut(PassThrough):
     """A store that takes so many writes."""
 
     def __init__(self, inner: Store) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.left = 1_000_000
-
-    @override
-    def get(self, key: bytes) -> bytes | None:
-        return self.inner.get(key)
 
     @override
     def write(
@@ -217,19 +213,7 @@ class Cut(Store):
         if not self.left:
             raise PowerCut
         self.left -= 1
-        self.inner.write(puts, deletes, sync=sync)
-
-    @override
-    def scan(self, prefix: bytes) -> Iterable[tuple[bytes, bytes]]:  # type: ignore[override]  # what it is
-        return self.inner.scan(prefix)
-
-    @override
-    def compact(self) -> None:
-        self.inner.compact()
-
-    @override
-    def close(self) -> None:
-        self.inner.close()
+        self._inner.write(puts, deletes, sync=sync)
 
 
 def test_a_crash_after_any_write_loses_nothing_and_goes_on(
