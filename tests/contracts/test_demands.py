@@ -109,8 +109,9 @@ def test_anyone_may_answer(fair: Game, alice: bytes, bob: bytes) -> None:
 
 @pytest.mark.parametrize("record", range(len(toy.DATA)))
 def test_every_record_can_be_answered(fair: Game, alice: bytes, record: int) -> None:
-    demand_record(fair, alice, record)
+    demand_id = demand_record(fair, alice, record)
     answer_record(fair, fair.solver, record)
+    assert status(fair, demand_id) == ANSWERED
 
 
 @pytest.mark.parametrize("record", [5, 7, 2**256 - 1])

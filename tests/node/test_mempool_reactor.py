@@ -416,7 +416,8 @@ def test_a_peer_that_goes_ends_its_attendance() -> None:
     async def main() -> None:
         inbox = Wire(b"pool")
         inbox.end()
-        await pool.reactor.attend(Wire(b"peer"), inbox.inbox)
+        with trio.fail_after(1):
+            await pool.reactor.attend(Wire(b"peer"), inbox.inbox)
 
     play(main)
 

@@ -7,8 +7,8 @@ import trio
 import trio.testing
 
 from chain.transaction import decode as decode_transaction
-from consensus.messages import Ballot, decode, encode
-from consensus.votes import Vote, VoteKind, sign_vote
+from consensus.messages import Ballot, decode
+from consensus.votes import Subject, Vote, VoteKind, sign_vote
 from node.gossip import VOTE
 from node.height import Assembly
 from node.logbook import Received
@@ -89,13 +89,17 @@ def test_a_partition_stops_the_chain_and_healing_starts_it(tmp_path: Path) -> No
 def test_a_node_that_missed_a_decision_gets_it_from_any_peer(tmp_path: Path) -> None:
     """No precommit ever reaches node 3, only certificates do."""
     network = make_network(tmp_path)
+    hidden: set[int] = set()
 
     def tamper(_: int, target: int, channel: int, payload: bytes) -> bytes | None:
-        if channel != VOTE.id:
+        if channel != VOTE.id or target != 3:
             return payload
-        message = decode(payload)
-        hidden = isinstance(message, Ballot) and message.vote.subject.kind == 3
-        return None if hidden and target == 3 else encode(message)
+        match decode(payload):
+            case Ballot(Vote(Subject(VoteKind.PRECOMMIT, height))):
+                hidden.add(height)
+                return None
+            case _:
+                return payload
 
     network.tamper = tamper
 
@@ -103,6 +107,7 @@ def test_a_node_that_missed_a_decision_gets_it_from_any_peer(tmp_path: Path) -> 
         await network.reach(3)
 
     play(network, story)
+    assert hidden >= {1, 2, 3}
 
 
 def test_votes_that_a_decision_overtook_still_accuse(tmp_path: Path) -> None:
@@ -142,12 +147,14 @@ def test_votes_that_a_decision_overtook_still_accuse(tmp_path: Path) -> None:
 def test_what_changes_while_a_peer_is_told_disturbs_nothing(tmp_path: Path) -> None:
     """Every message that is sent makes another proposal appear meanwhile."""
     network = make_network(tmp_path, 2)
+    disturbed: set[int] = set()
 
     def tamper(source: int, _: int, __: int, payload: bytes) -> bytes:
         height = network.nodes[source].engine.current
         if height is not None and len(height.assemblies) < 8:
             root = bytes((len(height.assemblies), *bytes(31)))
             height.assemblies.setdefault(root, Assembly(root, 1))
+            disturbed.add(height.number)
         return payload
 
     network.tamper = tamper
@@ -156,3 +163,4 @@ def test_what_changes_while_a_peer_is_told_disturbs_nothing(tmp_path: Path) -> N
         await network.reach(3)
 
     play(network, story)
+    assert disturbed >= {1, 2, 3}
