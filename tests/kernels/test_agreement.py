@@ -289,62 +289,6 @@ def test_convolutions_across_strips(width: int) -> None:
     check_convolution(x, w, g.astype("f4"), given)
 
 
-@st.composite
-def pools(draw: st.DrawFn, dilated: bool) -> tuple[Array, Attributes]:  # noqa: FBT001  a strategy's argument
-    kernel = tuple(draw(st.integers(1, 4)) for _ in range(2))
-    padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
-    stride = tuple(draw(st.integers(1, 3)) for _ in range(2))
-    dilation = tuple(draw(st.integers(1, 3 if dilated else 1)) for _ in range(2))
-    plane = [
-        max(draw(st.integers(1, 12)), d * (k - 1) + 1 - 2 * p, 1)
-        for k, p, d in zip(kernel, padding, dilation, strict=True)
-    ]
-    x = draw(floats((draw(st.integers(1, 2)), draw(st.integers(1, 3)), *plane)))
-    attributes: Attributes = {"kernel": kernel, "stride": stride, "padding": padding}
-    if dilated:
-        attributes["dilation"] = dilation
-    return x, attributes
-
-
-@given(pools(dilated=True), st.data())
-def test_max_pool(drawn: tuple[Array, Attributes], data: st.DataObject) -> None:
-    x, attributes = drawn
-    case = Case("max_pool2d", (x,), attributes)
-    check(case)
-    index = case.run(kernels)[1][1]
-    g = data.draw(floats(index.shape))
-    check(Case("max_pool2d_backward", (g, index), {"input_shape": x.shape}))
-
-
-@pytest.mark.parametrize("out", [-1, 9, 2**40])
-def test_a_pooling_index_out_of_range_traps(out: int) -> None:
-    index = np.array([0, 8, out, 1], np.int64).reshape(1, 1, 2, 2)
-    g = np.ones((1, 1, 2, 2), np.float32)
-    case = Case("max_pool2d_backward", (g, index), {"input_shape": (1, 1, 3, 3)})
-    check(case)
-    assert case.run(kernels)[0] == 1
-
-
-def test_max_pool_keeps_the_last_nan_and_the_first_of_equals() -> None:
-    x = np.array([[[[1, 1, -np.inf, -np.inf], [np.nan, 5, np.nan, 7]]]], np.float32)
-    window = {"kernel": (1, 2), "stride": (1, 2), "padding": (0, 0), "dilation": (1, 1)}
-    _, (y, index) = Case("max_pool2d", (x,), window).run(kernels)
-    assert index.reshape(-1).tolist() == [0, 2, 4, 6]
-    np.testing.assert_array_equal(y.reshape(-1), [1, -np.inf, np.nan, np.nan])
-
-
-@given(pools(dilated=False), st.integers(0, 1), st.data())
-def test_avg_pool(
-    drawn: tuple[Array, Attributes], include: int, data: st.DataObject
-) -> None:
-    x, attributes = drawn
-    attributes = {**attributes, "count_include_pad": include}
-    case = Case("avg_pool2d", (x,), attributes)
-    check(case)
-    g = data.draw(floats(case.outputs()[0].shape))
-    check(Case("avg_pool2d_backward", (g,), {**attributes, "input_shape": x.shape}))
-
-
 F32 = st.floats(-2, 2, width=32)
 
 
