@@ -137,6 +137,9 @@ def test_a_fifth_node_joins_by_snapshot_and_has_the_same_state(
             assert status == 503
             assert details["status"] == "no peers to restore a snapshot from"
         fifth.wait_for("ready", SECONDS)
+    log = (home.with_suffix(".log") / "stderr").read_text()
+    assert "other peers confirm" in log
+    assert "no second peer confirms" not in log
     begun = height(url)
     assert begun >= INTERVAL
     eventually(
