@@ -21,7 +21,9 @@ MAX_ID_CHARACTERS = 256
 MAX_ID_NUMBER = 2**64
 MAX_DEPTH = 32
 
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+# A string that never ends counts as one too, and nothing is tried twice: otherwise
+# each of its quotes would begin another search to the end of the body.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _NESTING = [1 if byte in b"[{" else -1 for byte in range(256)]
 

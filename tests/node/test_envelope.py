@@ -1,6 +1,7 @@
 """JSON-RPC envelopes: what is a request, and what every rubbish is answered with."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -98,6 +99,15 @@ def test_what_is_no_json_is_a_parse_error(body: bytes) -> None:
     with pytest.raises(RpcError, match="parse error") as caught:
         read_body(body, max_batch=10)
     assert caught.value.code == PARSE_ERROR
+
+
+def test_a_string_that_never_ends_is_read_once() -> None:
+    """Each quote in it must not begin another search for its end."""
+    body = b'{"id":"' + b'\\"' * 12_000
+    began = time.process_time()
+    with pytest.raises(RpcError, match="parse error"):
+        read_body(body, max_batch=1)
+    assert time.process_time() - began < 0.5
 
 
 def test_nesting_is_bounded_before_parsing() -> None:
