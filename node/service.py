@@ -175,11 +175,11 @@ class Node:
                 book_file=config.data_dir / "addresses.json",
             )
         self._watch()
-        self._bench = WorkBench(
-            BenchLimits(
-                config.rpc_call_threads, config.rpc_call_queue, config.rpc_call_seconds
-            )
+        bench = BenchLimits(
+            config.rpc_call_threads, config.rpc_call_queue, config.rpc_call_seconds
         )
+        # Calls that take long keep nobody from reading blocks.
+        self._calls, self._reads = WorkBench(bench), WorkBench(bench)
 
     def reactors(self) -> list[Reactor]:
         """What this node speaks about with others."""
@@ -239,7 +239,9 @@ class Node:
                 _log.info("stopping", height=self.chain.database.head().number)
                 work.cancel_scope.cancel()
         # The database closes after this; no thread may still read it.
-        await self._bench.drain(_DRAIN_SECONDS)
+        async with trio.open_nursery() as last:
+            for bench in (self._calls, self._reads):
+                last.start_soon(bench.drain, _DRAIN_SECONDS)
 
     def _application(self) -> Starlette:
         dispatcher = self._dispatcher()
@@ -250,7 +252,7 @@ class Node:
     def _dispatcher(self) -> Dispatcher:
         config, chain = self.config, self.chain
         reader = ChainReader(chain.database, chain.forks)
-        bench = self._bench
+        reads = self._reads
         identity = Identity(
             client=client_version(),
             specification=chain.specification,
@@ -266,9 +268,9 @@ class Node:
         )
         methods = {
             **IdentityMethods(reader, self.mempool, identity).table(),
-            **BlockMethods(reader, self.mempool, filters, log_limits).table(bench),
-            **StateMethods(state).table(bench),
-            **FeeMethods(reader, config.mempool_min_tip).table(bench),
+            **BlockMethods(reader, self.mempool, filters, log_limits).table(reads),
+            **StateMethods(state).table(self._calls),
+            **FeeMethods(reader, config.mempool_min_tip).table(reads),
         }
         return Dispatcher(methods, self.metrics, max_batch=config.rpc_max_batch)
 

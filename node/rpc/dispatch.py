@@ -2,7 +2,8 @@
 
 A method says how many parameters it takes and how it runs: `inline` in the event loop
 (reads of a few keys), or in a worker thread behind `WorkBench` (anything that executes
-code or scans blocks). Every failure becomes a JSON-RPC error; a failure that nobody
+code, scans blocks or decodes their transactions). Between two members of a batch others
+have their turn. Every failure becomes a JSON-RPC error; a failure that nobody
 foresaw is logged with its traceback and answered with "internal error", so that one
 bad request cannot take the node down.
 """
@@ -153,6 +154,7 @@ class Dispatcher:
         answers: list[bytes] = []
         left = MAX_RESPONSE_BYTES
         for member in parsed.members:
+            await trio.lowlevel.checkpoint()
             answer = await self._answer_member(member, left)
             if answer:
                 answers.append(answer)

@@ -1,6 +1,7 @@
 """eth_* methods about blocks, transactions, receipts and logs; and debug_getRaw*."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from chain.block import Block
@@ -13,6 +14,7 @@ from node.rpc.logs import LogLimits, block_logs, find_logs, read_log_filter
 from node.rpc.objects import (
     block_object,
     ethereum_encoding,
+    receipt_object,
     receipt_objects,
     transaction_object,
 )
@@ -47,8 +49,8 @@ class BlockMethods:
         by_number, by_hash = self._count(by_hash=False), self._count(by_hash=True)
         return {
             "eth_blockNumber": inline(self.block_number),
-            "eth_getBlockByNumber": inline(self.block_by_number, 1, 2),
-            "eth_getBlockByHash": inline(self.block_by_hash, 1, 2),
+            "eth_getBlockByNumber": bench.threaded(self.block_by_number, 1, 2),
+            "eth_getBlockByHash": bench.threaded(self.block_by_hash, 1, 2),
             "eth_getBlockReceipts": bench.threaded(self.block_receipts, 1, 1),
             "eth_getBlockTransactionCountByNumber": by_number,
             "eth_getBlockTransactionCountByHash": by_hash,
@@ -57,13 +59,13 @@ class BlockMethods:
             "eth_getTransactionByHash": inline(self.transaction, 1, 1),
             "eth_getTransactionByBlockNumberAndIndex": inline(self.indexed, 2, 2),
             "eth_getTransactionByBlockHashAndIndex": inline(self.indexed, 2, 2),
-            "eth_getTransactionReceipt": inline(self.receipt, 1, 1),
+            "eth_getTransactionReceipt": bench.threaded(self.receipt, 1, 1),
             "eth_getRawTransactionByHash": inline(self.raw_transaction, 1, 1),
             "eth_getLogs": bench.threaded(self.logs, 1, 1),
             "eth_newFilter": inline(self.new_log_filter, 1, 1),
             "eth_newBlockFilter": inline(self.new_block_filter),
             "eth_newPendingTransactionFilter": inline(self.new_pending_filter, 0, 1),
-            "eth_getFilterChanges": inline(self.filter_changes, 1, 1),
+            "eth_getFilterChanges": self._filter_changes(bench),
             "eth_getFilterLogs": self._filter_logs(bench),
             "eth_uninstallFilter": inline(self.uninstall, 1, 1),
             "debug_getRawBlock": inline(self.raw_block, 1, 1),
@@ -147,7 +149,9 @@ class BlockMethods:
         if located is None:
             return None
         block, location = located
-        return self._receipts(block)[location.index]
+        receipts, index = self._reader.database.receipts(block.hash), location.index
+        before = sum(len(each.logs) for each in receipts[:index])
+        return receipt_object(block, receipts, index, before, self._reader.chain_id)
 
     def block_receipts(self, params: Params) -> object:
         """eth_getBlockReceipts."""
@@ -206,22 +210,32 @@ class BlockMethods:
     def _waiting(self) -> frozenset[bytes]:
         return frozenset(each.hash for each in self._mempool.transactions())
 
-    def filter_changes(self, params: Params) -> object:
+    def _filter_changes(self, bench: WorkBench) -> Method:
         """eth_getFilterChanges: what is new since the last poll."""
-        wanted = self._filters.poll(params[0])
-        if isinstance(wanted, PendingFilter):
-            waiting = self._waiting()
-            fresh, wanted.seen = waiting - wanted.seen, waiting
-            return [data(each) for each in sorted(fresh)]
-        head = self._reader.head().number
-        first = wanted.next_block
-        # A filter polled late reports at most one query's worth of blocks at a time.
-        last = min(head, first + self._log_limits.blocks - 1)
-        wanted.next_block = max(first, last + 1)
+
+        async def handler(params: Params) -> object:
+            wanted = self._filters.poll(params[0])
+            if isinstance(wanted, PendingFilter):
+                waiting = self._waiting()
+                fresh, wanted.seen = waiting - wanted.seen, waiting
+                return [data(each) for each in sorted(fresh)]
+            head = self._reader.head().number
+            first = wanted.next_block
+            # A filter polled late reports at most one query's worth of blocks.
+            last = min(head, first + self._log_limits.blocks - 1)
+            wanted.next_block = max(first, last + 1)
+            if first > last:
+                return []
+            return await bench.run(partial(self._new_in, wanted, first, last))
+
+        return Method(handler, 1, 1)
+
+    def _new_in(self, wanted: BlockFilter | LogPoll, first: int, last: int) -> object:
+        """What a filter reports of blocks `first`..`last`."""
         database = self._reader.database
         if isinstance(wanted, BlockFilter):
-            count = max(0, last - first + 1)
-            return [data(header.hash) for header in database.headers(first, count)]
+            headers = database.headers(first, last - first + 1)
+            return [data(header.hash) for header in headers]
         first = max(first, wanted.first)
         last = last if wanted.last is None else min(last, wanted.last)
         if first > last:

@@ -2,12 +2,13 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from chain.block import Block
 from chain.transaction import decode
 from node.mempool import tip_at
-from node.rpc.dispatch import Method, Params, WorkBench, inline
+from node.rpc.dispatch import Method, Params, WorkBench
 from node.rpc.errors import invalid_params
 from node.rpc.reading import ChainReader
 from node.rpc.values import quantity, read_list, read_quantity
@@ -24,12 +25,13 @@ class FeeMethods:
     def __init__(self, reader: ChainReader, min_tip: int) -> None:
         self._reader = reader
         self._min_tip = min_tip
+        self._lowest_tip = lru_cache(2 * _SAMPLED_BLOCKS)(self._lowest_in)
 
     def table(self, bench: WorkBench) -> Mapping[str, Method]:
         """The methods by name."""
         return {
-            "eth_gasPrice": inline(self.gas_price),
-            "eth_maxPriorityFeePerGas": inline(self.tip),
+            "eth_gasPrice": bench.threaded(self.gas_price),
+            "eth_maxPriorityFeePerGas": bench.threaded(self.tip),
             "eth_feeHistory": bench.threaded(self.history, 2, 3),
         }
 
@@ -49,14 +51,18 @@ class FeeMethods:
         A block with room left takes any tip, so what it took says nothing.
         """
         head = self._reader.head()
-        lowest: list[int] = []
         first = max(0, head.number - _SAMPLED_BLOCKS + 1)
-        for header in self._reader.database.headers(first, _SAMPLED_BLOCKS):
-            if 2 * header.gas_used > header.gas_limit:
-                block = self._reader.database.block(header.hash)
-                lowest.append(min(tip for tip, _ in self._tips(block)))
+        lowest = [
+            self._lowest_tip(header.hash)
+            for header in self._reader.database.headers(first, _SAMPLED_BLOCKS)
+            if 2 * header.gas_used > header.gas_limit
+        ]
         usual = sorted(lowest)[len(lowest) // 2] if lowest else DEFAULT_TIP
         return max(usual, self._min_tip)
+
+    def _lowest_in(self, block_hash: bytes) -> int:
+        block = self._reader.database.block(block_hash)
+        return min(tip for tip, _ in self._tips(block))
 
     def _tips(self, block: Block) -> list[tuple[int, int]]:
         """(tip per gas, gas used) of each transaction, cheapest first."""

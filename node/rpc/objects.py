@@ -154,43 +154,46 @@ def receipt_objects(
 ) -> list[dict[str, Any]]:
     """The receipts of a whole block, in order."""
     answers: list[dict[str, Any]] = []
-    gas_before, first_log = 0, 0
-    for index, (raw, receipt) in enumerate(
-        zip(block.transactions, receipts, strict=True)
-    ):
-        transaction = decode(raw, chain_id)
-        logs = [
-            log_object(log, block.header, transaction.hash, index, first_log + offset)
-            for offset, log in enumerate(receipt.logs)
-        ]
-        created = (
-            contract_address(transaction.sender, transaction.nonce)
-            if transaction.to is None
-            else None
-        )
-        answers.append(
-            {
-                "type": quantity(transaction.type),
-                "status": quantity(int(receipt.succeeded)),
-                "transactionHash": data(transaction.hash),
-                "transactionIndex": quantity(index),
-                "blockHash": data(block.hash),
-                "blockNumber": quantity(block.number),
-                "from": data(transaction.sender),
-                "to": None if transaction.to is None else data(transaction.to),
-                "contractAddress": None if created is None else data(created),
-                "cumulativeGasUsed": quantity(receipt.cumulative_gas_used),
-                "gasUsed": quantity(receipt.cumulative_gas_used - gas_before),
-                "effectiveGasPrice": quantity(
-                    transaction.gas_price(block.header.base_fee_per_gas)
-                ),
-                "logs": logs,
-                "logsBloom": data(receipt.bloom()),
-            }
-        )
-        gas_before = receipt.cumulative_gas_used
+    first_log = 0
+    for index, receipt in enumerate(receipts):
+        answers.append(receipt_object(block, receipts, index, first_log, chain_id))
         first_log += len(receipt.logs)
     return answers
+
+
+def receipt_object(
+    block: Block, receipts: Sequence[Receipt], index: int, first_log: int, chain_id: int
+) -> dict[str, Any]:
+    """One receipt of a block; `first_log` logs of the block are in those before it."""
+    receipt = receipts[index]
+    gas_before = receipts[index - 1].cumulative_gas_used if index else 0
+    transaction = decode(block.transactions[index], chain_id)
+    created = (
+        contract_address(transaction.sender, transaction.nonce)
+        if transaction.to is None
+        else None
+    )
+    return {
+        "type": quantity(transaction.type),
+        "status": quantity(int(receipt.succeeded)),
+        "transactionHash": data(transaction.hash),
+        "transactionIndex": quantity(index),
+        "blockHash": data(block.hash),
+        "blockNumber": quantity(block.number),
+        "from": data(transaction.sender),
+        "to": None if transaction.to is None else data(transaction.to),
+        "contractAddress": None if created is None else data(created),
+        "cumulativeGasUsed": quantity(receipt.cumulative_gas_used),
+        "gasUsed": quantity(receipt.cumulative_gas_used - gas_before),
+        "effectiveGasPrice": quantity(
+            transaction.gas_price(block.header.base_fee_per_gas)
+        ),
+        "logs": [
+            log_object(log, block.header, transaction.hash, index, first_log + offset)
+            for offset, log in enumerate(receipt.logs)
+        ],
+        "logsBloom": data(receipt.bloom()),
+    }
 
 
 def log_object(
