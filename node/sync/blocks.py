@@ -29,6 +29,7 @@ from node.p2p.interface import Channel, Peer
 from node.sync.assembly import Assembler, EncodedBlock, messages
 from node.sync.errors import SyncError
 from node.sync.messages import (
+    ANSWER_BYTES,
     MAX_MESSAGE_BYTES,
     BlockPart,
     End,
@@ -56,7 +57,6 @@ BLOCKS = Channel(
     queue=64,
     priority=2,
 )
-_ANSWER_BYTES = 4 << 20
 _OPEN_REQUESTS = 4
 _BATCH = 16
 
@@ -349,7 +349,7 @@ def read_blocks(
         return ()
     for height in range(first, first + count):
         block_hash = database.hash_at(height)
-        if block_hash is None or size >= _ANSWER_BYTES:
+        if block_hash is None or size >= ANSWER_BYTES:
             break
         certificate = database.encoded_certificate(block_hash)
         if certificate is None:

@@ -29,6 +29,8 @@ MAX_PROOF = 8
 MAX_CERTIFICATE_BYTES = MAX_SIGNATURES * 100 + 100
 MAX_MESSAGE_BYTES = PART_BYTES + MAX_CERTIFICATE_BYTES + 512
 MAX_COUNT = 64
+# No block follows in an answer that has as many bytes of blocks and certificates.
+ANSWER_BYTES = 4 << 20
 
 
 class MalformedSyncMessage(Malformed):

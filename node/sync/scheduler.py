@@ -14,7 +14,9 @@ Heights move through these stages, lowest first:
   over. A peer that does it several times, or never finishes, is to be dropped.
 - A peer that sent a block that is not final is to be banned; all its blocks that are
   not verified yet are thrown away.
-- Once the head was reached, a lag of one block is left to consensus.
+- Once the head was reached, a lag of one block is left to consensus, for a while: a
+  peer that was started again has nothing of the height before for its gossip.
+- A correct peer ends an answer that has grown long, so none is longer than that.
 """
 
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ from dataclasses import dataclass, field
 
 from node.p2p.errors import PeerFaultError
 from node.sync.assembly import EncodedBlock
-from node.sync.messages import MAX_COUNT
+from node.sync.messages import ANSWER_BYTES, MAX_COUNT
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +34,27 @@ class Limits:
     Attributes:
         window: Heights above the head that may be asked for or kept.
         buffer: Bytes of blocks that may wait for verification and import.
-        expected: Bytes that a request is taken to bring, for `buffer`.
+        expected: Bytes after which a peer ends its answer; so a request is taken to
+            bring as many, for `buffer`.
         batch: Heights of one request.
         requests: Under way with one peer.
         silence: Longest wait for the next block of a request.
         patience: Longest wait for the whole of a request.
         rest: First pause of a slow peer; doubles.
         strikes: Slow answers in a row, after which a peer is dropped.
+        grace: For how long a lag of one block is left to consensus.
     """
 
     window: int = 512
     buffer: int = 96 << 20
-    expected: int = 4 << 20
+    expected: int = ANSWER_BYTES
     batch: int = 16
     requests: int = 2
     silence: float = 8.0
     patience: float = 30.0
     rest: float = 2.0
     strikes: int = 4
+    grace: float = 5.0
 
     def __post_init__(self) -> None:
         """Refuse a batch that no message can ask for."""
@@ -73,6 +78,7 @@ class _Request:
     expected: int
     asked: float
     progress: float
+    size: int = 0
     abandoned: bool = False
 
     @property
@@ -117,6 +123,8 @@ class Scheduler:
         self._bytes = 0
         self._missing: list[range] = []
         self._frontier = head + 1
+        self._behind_since: float | None = None
+        self._overdue = False
 
     # -- what peers say ---------------------------------------------------------
 
@@ -149,7 +157,12 @@ class Scheduler:
                 f"block {content.height}: asked for {request.count} blocks from "
                 f"{request.first}, of which {request.expected} comes next"
             )
+        if request.size >= self._limits.expected:
+            raise PeerFaultError(
+                f"an answer of {request.size} bytes goes on with block {content.height}"
+            )
         request.expected += 1
+        request.size += content.size
         request.progress = now
         height = content.height
         if not request.abandoned and height > self.verified:
@@ -208,10 +221,14 @@ class Scheduler:
 
     @property
     def _lag(self) -> int:
-        return 1 if self.reached else 0
+        return 1 if self.reached and not self._overdue else 0
 
     def plan(self, now: float) -> list[Ask]:
         """The requests to send now; they count as sent."""
+        if self.best > self.head and self._behind_since is None:
+            self._behind_since = now
+        since = self._behind_since
+        self._overdue = since is not None and now - since >= self._limits.grace
         if self.idle:
             return []
         asks: list[Ask] = []
@@ -356,6 +373,7 @@ class Scheduler:
             return
         for height in [each for each in self._kept if each <= head]:
             self._drop(height)
+        self._behind_since, self._overdue = None, False
         self.head = head
         self.verified = max(self.verified, head)
         self._frontier = max(self._frontier, head + 1)

@@ -72,6 +72,33 @@ def test_with_nothing_to_fetch_nothing_is_asked() -> None:
     assert not scheduler.idle
 
 
+def test_a_lag_of_one_block_is_left_to_consensus_for_a_while() -> None:
+    scheduler = Scheduler(5, LIMITS)
+    scheduler.status(A, 1, 5)
+    scheduler.status(A, 1, 6)
+    assert scheduler.plan(10) == []
+    assert scheduler.plan(14.9) == []
+    scheduler.advance(6)  # consensus brought it
+    scheduler.status(A, 1, 7)
+    assert scheduler.plan(15.1) == []
+    assert scheduler.plan(20) == []
+    assert scheduler.plan(20.2) == [Ask(A, 7, 1)]
+    answer(scheduler, Ask(A, 7, 1))
+    finish(scheduler)
+    assert scheduler.idle
+
+
+def test_an_answer_that_should_have_ended_is_a_fault() -> None:
+    """Otherwise each request could bring a whole batch of the largest blocks."""
+    scheduler = Scheduler(0, Limits(expected=100))
+    scheduler.status(A, 1, 50)
+    scheduler.plan(0)
+    scheduler.received(A, block(1, 99), 0)
+    scheduler.received(A, block(2, 1_000), 0)
+    with pytest.raises(PeerFaultError, match="1099 bytes goes on with block 3"):
+        scheduler.received(A, block(3, 1), 0)
+
+
 def test_a_late_range_goes_to_another_peer_and_the_slow_one_rests() -> None:
     scheduler = Scheduler(0, LIMITS)
     scheduler.status(A, 1, 8)
