@@ -1,10 +1,13 @@
 """Evidence that waits for a block: checked, bounded, forgotten once it is punished.
 
+A validator is punished once, whatever else it signs. So one piece for each is enough,
+and no validator can fill the pool and keep out what accuses others.
+
 With a file it outlives the process: what was seen once comes before a block, though all
 who saw it are started again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, KeysView
 from contextlib import suppress
 
 import structlog
@@ -53,17 +56,26 @@ class EvidencePool:
         """How many pieces wait."""
         return len(self._waiting)
 
+    def __contains__(self, digest: object) -> bool:
+        """Whether a piece with this hash waits."""
+        return digest in self._waiting
+
+    @property
+    def hashes(self) -> KeysView[bytes]:
+        """Of all that wait."""
+        return self._waiting.keys()
+
     def __iter__(self) -> Iterator[Evidence]:
         """Oldest first."""
         return iter(tuple(self._waiting.values()))
 
     def check(self, head: Header, evidence: Evidence) -> bool:
-        """Check evidence; False when it is known, too old, too new or was punished.
+        """Check evidence; False when it is too old or too new, or nobody needs it.
 
         Raises:
             InvalidEvidence: it proves nothing.
         """
-        if evidence.hash in self._waiting or len(self) >= MAX_EVIDENCE:
+        if not self._has_use(evidence):
             return False
         next_height = head.number + 1
         carrier = max(next_height, evidence.height + 1)  # the first that may hold it
@@ -74,8 +86,8 @@ class EvidencePool:
         return not self._epochs.is_punished(head, evidence.validator)
 
     def add(self, evidence: Evidence) -> bool:
-        """Keep evidence that was checked or seen here; tell whether it is new."""
-        if evidence.hash in self._waiting or len(self) >= MAX_EVIDENCE:
+        """Keep evidence that was checked or seen here, unless nobody needs it."""
+        if not self._has_use(evidence):
             return False
         self._waiting[evidence.hash] = evidence
         self._store()
@@ -87,6 +99,11 @@ class EvidencePool:
             kind=evidence.first.kind.name.lower(),
         )
         return True
+
+    def _has_use(self, evidence: Evidence) -> bool:
+        """Whether nothing against this validator waits yet, and there is room."""
+        accused = {each.validator for each in self}
+        return evidence.validator not in accused and len(self) < MAX_EVIDENCE
 
     def usable(self, parent: Header) -> list[Evidence]:
         """What the block after `parent` may carry, one piece for each validator."""

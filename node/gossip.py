@@ -237,23 +237,33 @@ class _Conversation:
             self.known.sent_parts.pop(root, None)
 
     def _learn(self, message: Message) -> None:
-        """The peer has what it sent."""
+        """The peer has what it sent.
+
+        Only what is here too is worth remembering; the rest nobody has checked, and
+        there is no end of it.
+        """
         known = self.known
+        if isinstance(message, Accusation):
+            if message.evidence.hash in self._engine.evidence:
+                known.evidence.add(message.evidence.hash)
+            return
+        height = self._engine.height(known.height)
+        if height is None:
+            return
         match message:
             case Ballot(vote):
                 subject = vote.subject
-                if subject.height == known.height:
+                if subject.height == height.number and height.knows(vote):
                     slot = (subject.round, subject.kind)
                     known.sent.setdefault(slot, set()).add(vote.validator)
-            case BlockPart():
-                if message.height == known.height:
-                    parts = known.sent_parts.setdefault(message.parts_root, set())
-                    parts.add(message.part.index)
-            case Proposal():
-                if message.subject.height == known.height:
-                    known.proposals.add(message.subject.round)
-            case Accusation(evidence):
-                known.evidence.add(evidence.hash)
+            case BlockPart(number, root, part):
+                if number == height.number and root in height.assemblies:
+                    known.sent_parts.setdefault(root, set()).add(part.index)
+            case Proposal(subject):
+                if subject.height == height.number and subject.round in (
+                    height.proposals
+                ):
+                    known.proposals.add(subject.round)
             case _:
                 pass
 
@@ -307,6 +317,7 @@ class _Conversation:
 
     def _gifts(self) -> Iterator[Message]:
         """What is here and the peer lacks, most urgent first."""
+        self.known.evidence &= self._engine.evidence.hashes
         for evidence in self._engine.evidence:
             if evidence.hash not in self.known.evidence:
                 self.known.evidence.add(evidence.hash)
@@ -355,11 +366,16 @@ class _Conversation:
         yield Quorum(height.number, QuorumSeen(kind, round_, block_hash, votes))
 
     def _votes(self, height: Height) -> Iterator[Message]:
+        """Votes for the peer's round and a little ahead, and for ours.
+
+        Who is further behind than we remember rounds learns from ours where we are.
+        """
         known, me, now = self.known, height.state.me, trio.current_time()
         for vote in height.state.keeper:
             subject = vote.subject
             slot = (subject.round, subject.kind)
-            if subject.round > known.round + ROUNDS_OFFERED_AHEAD:
+            ahead = subject.round > known.round + ROUNDS_OFFERED_AHEAD
+            if ahead and subject.round < height.state.round:
                 continue
             if known.has_vote(slot, vote.validator):
                 continue

@@ -80,6 +80,23 @@ def test_a_restart_keeps_what_waits(
     assert again.usable(replace(head, number=1)) == wanted
 
 
+def test_who_contradicts_itself_often_keeps_nobody_else_out(
+    database: ChainDatabase, pool: EvidencePool
+) -> None:
+    """Somebody who was punished has nothing to lose."""
+    head = replace(database.head(), number=5)
+    first, *more = (accusation(database, 0, height) for height in (3, 1, 2, 4))
+    assert pool.check(head, first)
+    assert pool.add(first)
+    for each in more:
+        assert not pool.check(head, each)
+        assert not pool.add(each)
+    other = accusation(database, 1)
+    assert pool.check(head, other)
+    assert pool.add(other)
+    assert list(pool) == [first, other]
+
+
 def test_what_a_block_punishes_is_not_found_again(
     database: ChainDatabase, pool: EvidencePool, tmp_path: Path
 ) -> None:
