@@ -395,36 +395,48 @@ class Engine:
                 return self._proposed(height, message)
 
     def _proposed(self, height: Height, proposal: Proposal) -> tuple[Input, ...]:
-        subject = proposal.subject
         height.note_proposal(proposal)
-        if subject.round < height.state.round:
-            return ()  # it only brings a block that is wanted
-        seen = ProposalSeen(subject.round, subject.block_hash, subject.polka_round)
-        return (seen,)
+        seen = self._seen(height, proposal)
+        return () if seen is None else (seen,)
 
     async def _checked(self, height: Height, item: Whole) -> tuple[Input, ...]:
         """Execute a block that is here whole.
 
-        Whoever proposed the same parts under another hash proposed no block.
+        Whoever proposed these parts under another hash proposed nothing. That says
+        nothing about the block of that hash, which others may have and decide on: the
+        round passes as if no proposal had come.
         """
-        claimed = {
-            each.subject.block_hash
-            for each in height.proposals.values()
-            if each.subject.parts_root == item.parts_root
-        }
         block = item.block
-        if block is None or block.hash not in claimed:
-            return tuple(BlockChecked(each, valid=False) for each in sorted(claimed))
+        if block is None or block.hash not in height.claimed(item.parts_root):
+            return ()
         height.fill(item.parts_root, block)
         height.wanted.discard(block.hash)
         valid = block.hash in height.executed or await self._execute(height, block)
-        return (
-            BlockChecked(block.hash, valid),
-            *(
-                BlockChecked(each, valid=False)
-                for each in sorted(claimed - {block.hash})
-            ),
+        seen = (
+            self._seen(height, each)
+            for each in height.proposals.values()
+            if each.subject.block_hash == block.hash
         )
+        proposals = tuple(each for each in seen if each is not None)
+        return (*proposals, BlockChecked(block.hash, valid))  # which may decide
+
+    def _seen(self, height: Height, proposal: Proposal) -> ProposalSeen | None:
+        """What the machine is told of a proposal; None while there is nothing to tell.
+
+        A new block must be of the round's proposer. Its author is known when the block
+        is here, and nothing is done about the proposal before. With another's reveal
+        the proposer would choose the value of the beacon.
+        """
+        subject = proposal.subject
+        if subject.round < height.state.round:
+            return None  # it only brings a block that is wanted
+        if subject.polka_round is None:
+            executed = height.executed.get(subject.block_hash)
+            turn = height.validators.proposer(height.number, subject.round)
+            own = executed is not None and executed.header.coinbase == turn.address
+            if not own and subject.block_hash not in height.refused:
+                return None
+        return ProposalSeen(subject.round, subject.block_hash, subject.polka_round)
 
     async def _execute(self, height: Height, block: Block) -> bool:
         try:
@@ -438,6 +450,7 @@ class Engine:
                 hash="0x" + block.hash.hex(),
                 reason=str(error),
             )
+            height.refused.add(block.hash)
             return False
         height.executed[block.hash] = executed
         return True

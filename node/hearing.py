@@ -107,9 +107,11 @@ class Hearing:
         if height is None or subject.height != height.number:
             return
         known = height.proposals.get(subject.round)
-        if known is not None and not known.subject.contradicts(subject):
-            return
         wanted = subject.block_hash in height.wanted
+        if wanted and known is not None:  # perhaps the proposer showed others this one
+            wanted = subject.parts_root not in height.assemblies
+        if known is not None and not (wanted or known.subject.contradicts(subject)):
+            return
         ahead = subject.round - height.state.round
         if not wanted and not -1 <= ahead <= ROUNDS_OF_PROPOSALS_AHEAD:
             return
@@ -118,8 +120,11 @@ class Hearing:
         )
         self._note_own(height, Received(proposal))
         if known is not None:
-            self._accuse_proposer(height, known, proposal)
-            return
+            if known.subject.contradicts(subject):
+                self._accuse_proposer(height, known, proposal)
+            if not wanted:
+                return
+            # Whatever else its proposer said: a quorum wants this block.
         height.note_proposal(proposal)
         self._put(Received(proposal))
 

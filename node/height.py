@@ -31,12 +31,21 @@ def vote_key(vote: Vote) -> VoteKey:
 
 
 class Assembly:
-    """The parts of one block, as they arrive."""
+    """The parts of one block, as they arrive.
 
-    def __init__(self, root: bytes, count: int) -> None:
-        """Wait for `count` parts that lead to `root`."""
+    Attributes:
+        count: Of the parts. What stands beside a proposal is not signed, and whoever
+            passed it on may have changed it; the first part that is here knows it.
+        proposal: One that has this root.
+    """
+
+    def __init__(
+        self, root: bytes, count: int, proposal: Proposal | None = None
+    ) -> None:
+        """Wait for parts that lead to `root`, `count` of them as somebody says."""
         self.root = root
         self.count = count
+        self.proposal = proposal
         self.parts: dict[int, Part] = {}
         self.arrived = -math.inf  # when a peer brought the last part
 
@@ -54,6 +63,10 @@ class Assembly:
         if part.index in self.parts:
             return False
         verify_part(self.root, part)
+        if not self.parts:
+            self.count = part.count
+        elif part.count != self.count:
+            return False  # the fault of the proposer, and of nobody who passes it on
         self.parts[part.index] = part
         return True
 
@@ -77,6 +90,7 @@ class Height:
         proposals: By round, as signed.
         assemblies: By root of parts, oldest first.
         executed: Blocks that were checked and are valid, by hash.
+        refused: Hashes of those that break a rule.
         pending: Votes that were verified and wait for the machine.
         arrived: When a vote came, by trio's clock.
         wanted: Blocks that a quorum wants and that are not here.
@@ -89,6 +103,7 @@ class Height:
     executed: dict[bytes, ExecutedBlock] = field(
         default_factory=dict[bytes, ExecutedBlock]
     )
+    refused: set[bytes] = field(default_factory=set[bytes])
     pending: set[VoteKey] = field(default_factory=set[VoteKey])
     arrived: dict[VoteKey, float] = field(default_factory=dict[VoteKey, float])
     wanted: set[bytes] = field(default_factory=set[bytes])
@@ -120,11 +135,29 @@ class Height:
         return outcome is Outcome.COUNTED
 
     def fill(self, root: bytes, block: Block) -> None:
-        """Have all parts of a block that came whole, for those who lack them."""
+        """Have all parts of a block that came whole, for those who lack them.
+
+        They get the proposal that belongs to them, whichever came last.
+        """
         assembly = self.assemblies.get(root)
-        if assembly is not None and not assembly.complete:
+        if assembly is None:
+            return
+        if not assembly.complete:
             for part in cut(block.encode())[1]:
                 assembly.add(part)
+        proposal = assembly.proposal
+        if proposal is not None and proposal.subject.block_hash == block.hash:
+            self.proposals[proposal.subject.round] = proposal
+
+    def claimed(self, root: bytes) -> set[bytes]:
+        """Hashes of blocks that were proposed with this root of parts."""
+        assembly = self.assemblies.get(root)
+        known = [*self.proposals.values(), assembly and assembly.proposal]
+        return {
+            each.subject.block_hash
+            for each in known
+            if each is not None and each.subject.parts_root == root
+        }
 
     def proposal_of(self, block_hash: bytes) -> Proposal | None:
         """Any proposal of that block."""
@@ -140,7 +173,8 @@ class Height:
         root = subject.parts_root
         assembly = self.assemblies.get(root)
         if assembly is None:
-            assembly = self.assemblies[root] = Assembly(root, proposal.count)
+            assembly = Assembly(root, proposal.count, proposal)
+            self.assemblies[root] = assembly
             while len(self.assemblies) > MAX_ASSEMBLIES:
                 del self.assemblies[next(iter(self.assemblies))]
         return assembly
