@@ -168,7 +168,7 @@ class AddressBook:
     def restore(self, entries: Iterable[Entry], rng: random.Random) -> None:
         """Entries as they were stored."""
         for entry in entries:
-            if entry.address.id not in self._entries and entry.address.id != self.own:
+            if entry.address.id not in self._entries and self._welcome(entry.address):
                 self._insert(entry, rng)
 
     def _at(self, address: PeerAddress) -> Entry | None:
@@ -178,6 +178,8 @@ class AddressBook:
     def _welcome(self, address: PeerAddress) -> bool:
         ip = parse_ip(address.host)
         if ip is None or address.id == self.own or ip.is_unspecified:
+            return False
+        if "%" in address.host:  # a scope means nothing on another machine
             return False
         return not ip.is_multicast and (ip.is_global or not self.public_only)
 

@@ -75,7 +75,7 @@ class TCP:
         """See `Transport`."""
         try:
             return await trio.open_tcp_stream(host, port)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter: no name can be so
             raise PeerLostError(f"cannot reach {endpoint(host, port)}: {error}") from (
                 error
             )

@@ -18,6 +18,7 @@ from node.p2p.book import (
     TRIED_FAILURES,
     UNTRIED_FAILURES,
     AddressBook,
+    Entry,
     network_of,
 )
 from node.p2p.bookfile import BOOK_FILE, MAX_BYTES, book_content, load_book, save_book
@@ -100,6 +101,17 @@ def test_counts_by_source_stay_true(steps: list[tuple[int, int, bool]]) -> None:
 )
 def test_useless_addresses_are_refused(host: str) -> None:
     assert not AddressBook(OWN).add(address(1, host), "10.0.0.1", rng())
+
+
+@pytest.mark.parametrize("scope", ["eth0", "\ufffd", "a..b", "\0", "a" * 64])
+def test_addresses_of_another_machine_s_links_are_refused(scope: str) -> None:
+    """What stands behind the % is no address, and no resolver takes some of it."""
+    scoped = address(1, f"fe80::1%{scope}")
+    book, dice = AddressBook(OWN), rng()
+    assert not book.add(scoped, "10.0.0.1", dice)
+    book.introduce(scoped, "10.0.0.1", dice)
+    book.restore([Entry(scoped, "10.0.0.0/16")], dice)
+    assert len(book) == 0
 
 
 def test_its_own_id_is_refused() -> None:

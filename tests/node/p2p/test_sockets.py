@@ -235,6 +235,15 @@ def test_nobody_there_is_a_clear_error() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("host", ["fe80::1%\ufffd", "fe80::1%a..b", "a" * 64])
+def test_what_no_resolver_takes_is_nobody_there(host: str) -> None:
+    async def main() -> None:
+        with pytest.raises(PeerLostError, match="cannot reach"):
+            await TCP().dial(host, 1)
+
+    run(main)
+
+
 def test_the_default_surroundings_serve(tmp_path: Path) -> None:
     """A key from disk, the system's randomness and clock, a book on disk."""
 
