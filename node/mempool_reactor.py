@@ -196,13 +196,18 @@ class MempoolReactor:
             TokenBucket(limits.recoveries, limits.burst, now),
             sender,
         )
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._tell, attendance)
-            nursery.start_soon(self._serve, attendance, receiver)
-            nursery.start_soon(self._ask, attendance)
-            async for _, payload in inbox:
-                await self._hear(attendance, decode(payload))
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._tell, attendance)
+                nursery.start_soon(self._serve, attendance, receiver)
+                nursery.start_soon(self._ask, attendance)
+                async for _, payload in inbox:
+                    await self._hear(attendance, decode(payload))
+                nursery.cancel_scope.cancel()
+        finally:
+            for digest, until in attendance.asked.items():
+                if self._asked.get(digest) == until:  # no other was asked since
+                    del self._asked[digest]
 
     # -- hearing --------------------------------------------------------------------
 

@@ -523,3 +523,21 @@ def test_over_real_sockets_a_bad_one_is_banned_and_the_others_agree() -> None:
                 nursery.cancel_scope.cancel()
 
     trio.run(main)
+
+
+def test_what_a_peer_that_went_was_asked_for_is_forgotten() -> None:
+    """Else each connection would leave hashes behind that nobody has."""
+
+    async def main() -> None:
+        pool = Pool()
+        hashes = tuple(number.to_bytes(32) for number in range(1, MAX_REQUEST + 1))
+        peer, said = Wire(b"liar"), Wire(b"us")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.reactor.attend, peer, said.inbox)
+            await said.say(Offer(hashes))
+            await trio.testing.wait_all_tasks_blocked()
+            assert set(peer.requested()) == set(hashes)
+            said.end()
+        assert not pool.reactor._asked
+
+    play(main)
