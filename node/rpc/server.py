@@ -2,7 +2,7 @@
 
 Bodies are bounded before they are read: by their Content-Length when there is one, and
 while reading in any case. Cross-origin requests get no CORS header unless origins are
-configured. The server is Hypercorn's trio worker.
+configured. Hypercorn speaks HTTP (`node.rpc.connections`).
 """
 
 import logging
@@ -12,9 +12,6 @@ from contextlib import aclosing
 
 import trio
 from hypercorn.config import Config
-from hypercorn.trio import (
-    serve,  # pyright: ignore[reportUnknownVariableType]  # its WSGI half is untyped
-)
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -24,6 +21,8 @@ from starlette.routing import Route
 
 from node.config import NodeConfig
 from node.errors import ListenError
+from node.p2p.address import endpoint
+from node.rpc.connections import Connections
 from node.rpc.dispatch import Dispatcher
 from node.rpc.envelope import error_object, write_body
 from node.rpc.errors import INVALID_REQUEST, RpcError
@@ -196,17 +195,18 @@ async def _serve(
     task_status: "trio.TaskStatus[list[str]]",
 ) -> None:
     settings = Config()
-    bound = _bound_socket(host, port)
-    settings.bind = [f"fd://{bound.detach()}"]
     settings.alpn_protocols = ["http/1.1"]
     settings.include_server_header = False
     settings.keep_alive_timeout = _KEEP_ALIVE_SECONDS
     settings.graceful_timeout = _GRACE_SECONDS
     settings.accesslog = None
     settings.errorlog = logging.getLogger("hypercorn.error")
-    await serve(
+    bound = _bound_socket(host, port)
+    bound.listen(settings.backlog)
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(bound))
+    url = f"http://{endpoint(host, bound.getsockname()[1])}"
+    connections = Connections(
         app,  # type: ignore[arg-type]  # Starlette types scopes as plain mappings
         settings,
-        shutdown_trigger=stop,
-        task_status=task_status,
     )
+    await connections.serve(listener, stop, lambda: task_status.started([url]))

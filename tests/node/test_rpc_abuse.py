@@ -1,18 +1,23 @@
 """Hostile bodies and parameters: named errors, and a node that stays up."""
 
 import json
+import socket
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
 import trio
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from chain.crypto import keccak
 from node.errors import ListenError
+from node.rpc import connections
 from node.rpc.errors import INTERNAL_ERROR
 from tests.node.conftest import RunningNode
-from tests.node.tiny import ALICE, address, make_node
+from tests.node.tiny import ALICE, address, make_node, transfer
 
 ADDRESS = "0x" + address(ALICE).hex()
 METHODS = [
@@ -227,3 +232,85 @@ def test_taken_port_is_named(running: RunningNode, tmp_path: Path) -> None:
 def test_other_paths_and_verbs_are_refused(running: RunningNode) -> None:
     assert running.session.get(running.url, timeout=30).status_code == 405
     assert running.session.get(running.url + "/x", timeout=30).status_code == 404
+
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: "
+)
+PRIOR = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def said(node: RunningNode, content: bytes) -> None:
+    """Say this on a connection, and leave without a word."""
+    place = urlsplit(node.url)
+    assert place.hostname is not None
+    with socket.create_connection((place.hostname, place.port), timeout=5) as client:
+        client.sendall(content)
+        client.settimeout(0.3)
+        with suppress(OSError):
+            client.recv(1_024)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        UPGRADE + b"h2c\r\nHTTP2-Settings: AAA\r\n\r\n",
+        UPGRADE + b"h2c\r\nHTTP2-Settings: !\r\n\r\n" + PRIOR + b"\xff" * 100,
+        UPGRADE + b"h2c\r\n\r\n",
+        UPGRADE + b"websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" + b"\x81\xff" * 50,
+        PRIOR + b"\xff" * 300,
+        PRIOR + bytes(3) + b"\4" + bytes(5) + b"\0\0\1\1\5\0\0\0\1\x82",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n{",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        bytes(range(256)) * 10,
+    ],
+    ids=range(9),
+)
+def test_no_bytes_on_a_connection_reach_beyond_it(
+    fresh: RunningNode, content: bytes
+) -> None:
+    for _ in range(3):
+        said(fresh, content)
+        assert fresh.call("eth_chainId")
+
+
+def test_who_does_not_read_its_answer_keeps_no_node_from_stopping(
+    tmp_path: Path,
+) -> None:
+    node = RunningNode(make_node(tmp_path))
+    large = transfer(data=bytes(380_000), gas=4_000_000)
+    node.mined(large)
+    call = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "eth_getTransactionByHash",
+        "params": ["0x" + keccak(large).hex()],
+    }
+    body = json.dumps([call] * 30).encode()
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
+    place = urlsplit(node.url)
+    assert place.hostname is not None
+    with socket.create_connection((place.hostname, place.port), timeout=5) as client:
+        client.sendall(head + body)
+        assert client.recv(100).startswith(b"HTTP/1.1 200")
+        node.stop()
+
+
+def test_connections_are_bounded(
+    fresh: RunningNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 3)
+    place = urlsplit(fresh.url)
+    assert place.hostname is not None
+    fresh.call("eth_chainId")  # its own connection stays open
+    with ExitStack() as held:
+        for _ in range(2):
+            held.enter_context(
+                socket.create_connection((place.hostname, place.port), timeout=5)
+            )
+        late = held.enter_context(
+            socket.create_connection((place.hostname, place.port), timeout=5)
+        )
+        assert late.recv(1) == b""
+        assert fresh.call("eth_chainId")
