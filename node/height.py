@@ -151,12 +151,12 @@ class Height:
 
     def claimed(self, root: bytes) -> set[bytes]:
         """Hashes of blocks that were proposed with this root of parts."""
+        known = [*self.proposals.values()]
         assembly = self.assemblies.get(root)
-        known = [*self.proposals.values(), assembly and assembly.proposal]
+        if assembly is not None and assembly.proposal is not None:
+            known.append(assembly.proposal)
         return {
-            each.subject.block_hash
-            for each in known
-            if each is not None and each.subject.parts_root == root
+            each.subject.block_hash for each in known if each.subject.parts_root == root
         }
 
     def proposal_of(self, block_hash: bytes) -> Proposal | None:

@@ -12,11 +12,11 @@ from functools import partial
 from typing import Final
 
 import trio
+from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState, Framework
-from hypercorn.utils import wrap_app
+from hypercorn.typing import ASGIFramework, ConnectionState
 
 MAX_CONNECTIONS: Final = 512
 SEND_SECONDS: Final = 30.0
@@ -45,9 +45,9 @@ class _Stream:
 class Connections:
     """The clients of one server."""
 
-    def __init__(self, app: Framework, settings: Config) -> None:
+    def __init__(self, app: ASGIFramework, settings: Config) -> None:
         """Serve an ASGI application."""
-        self._app = wrap_app(app, settings.wsgi_max_body_size, "asgi")
+        self._app = ASGIWrapper(app)
         self._settings = settings
         self._context = WorkerContext(None)
         self._open: set[trio.SocketStream] = set()
