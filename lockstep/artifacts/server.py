@@ -16,9 +16,6 @@ from urllib.parse import urlsplit
 
 import trio
 from hypercorn.config import Config
-from hypercorn.trio import (
-    serve,  # pyright: ignore[reportUnknownVariableType]  # its WSGI half is untyped
-)
 from hypercorn.typing import ASGIFramework
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -31,6 +28,7 @@ from lockstep.artifacts.kinds import Kind
 from lockstep.artifacts.store import Store
 from lockstep.errors import ConfigurationError
 from lockstep.journal import write_durably
+from node.rpc.connections import Connections
 
 __all__ = ["MAX_CONCURRENT", "Server", "application", "resumed"]
 
@@ -134,16 +132,12 @@ class Server:
         token = trio.lowlevel.current_trio_token()
         self._stop = partial(token.run_sync_soon, stopped.set)
         config = Config()
-        # Hypercorn adopts the descriptor and closes it, so it gets one of its own.
-        config.bind = [f"fd://{self._socket.detach()}"]
         config.errorlog = logging.getLogger("lockstep.artifacts")
         config.include_server_header = False
         config.graceful_timeout = 0.5
-        async with trio.open_nursery() as nursery:
-            await nursery.start(
-                partial(serve, self._application, config, shutdown_trigger=stopped.wait)
-            )
-            self._ready.set()
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(self._socket))
+        connections = Connections(self._application, config)
+        await connections.serve(listener, stopped.wait, self._ready.set)
 
 
 def resumed(store: Store, bind: str, public_url: str | None, note: Path) -> Server:

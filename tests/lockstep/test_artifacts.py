@@ -1,6 +1,7 @@
 """The store, the server and the client against honest and hostile sources."""
 
 import hashlib
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -115,6 +116,24 @@ def test_a_served_artifact_arrives(
     wanted = expected(large)
     store.put(Kind.DATA, wanted.root, large)
     assert fetcher.fetch(wanted, [server.url]) == large
+
+
+@pytest.mark.network
+def test_what_one_client_says_does_not_end_the_server(
+    store: Store, server: Server, fetcher: Fetcher
+) -> None:
+    """Settings of HTTP/2 that are none."""
+    store.put(Kind.DATA, ROOT, DATA)
+    host, port = server.bound.split(":")
+    for _ in range(3):
+        with socket.create_connection((host, int(port)), timeout=5) as client:
+            client.sendall(
+                b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+                b"Upgrade: h2c\r\nHTTP2-Settings: AAA\r\n\r\n"
+            )
+            while client.recv(1_024):
+                pass
+        assert fetcher.fetch(expected(), [server.url]) == DATA
 
 
 @pytest.mark.network
