@@ -370,8 +370,9 @@ class Node:
         left = _VOTES_AT_ONCE
         for vote in self.state.keeper:
             subject = vote.subject
-            if subject.round > theirs.round + ROUNDS_OFFERED_AHEAD:
-                return
+            ahead = subject.round > theirs.round + ROUNDS_OFFERED_AHEAD
+            if ahead and subject.round < self.state.round:
+                continue
             voters = keeper.tally(subject.round, subject.kind).voters
             if vote.validator not in voters:
                 self.world.send(self.number, target, VoteSeen(vote))
