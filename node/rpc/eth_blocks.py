@@ -28,6 +28,8 @@ from node.rpc.values import (
     read_quantity,
 )
 
+_ALL = 2**64  # arrivals, more than there can be
+
 
 class BlockMethods:
     """Reads of what is committed, and polling for what is new."""
@@ -205,10 +207,8 @@ class BlockMethods:
 
     def new_pending_filter(self, _: Params) -> object:
         """eth_newPendingTransactionFilter."""
-        return self._filters.install(PendingFilter(self._waiting()))
-
-    def _waiting(self) -> frozenset[bytes]:
-        return frozenset(each.hash for each in self._mempool.transactions())
+        _, seen = self._mempool.since(_ALL)
+        return self._filters.install(PendingFilter(seen))
 
     def _filter_changes(self, bench: WorkBench) -> Method:
         """eth_getFilterChanges: what is new since the last poll."""
@@ -216,9 +216,8 @@ class BlockMethods:
         async def handler(params: Params) -> object:
             wanted = self._filters.poll(params[0])
             if isinstance(wanted, PendingFilter):
-                waiting = self._waiting()
-                fresh, wanted.seen = waiting - wanted.seen, waiting
-                return [data(each) for each in sorted(fresh)]
+                fresh, wanted.seen = self._mempool.since(wanted.seen)
+                return [data(each.hash) for each in fresh]
             head = self._reader.head().number
             first = wanted.next_block
             # A filter polled late reports at most one query's worth of blocks.

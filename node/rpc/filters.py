@@ -36,9 +36,13 @@ class LogPoll:
 
 @dataclass(slots=True)
 class PendingFilter:
-    """Reports hashes of transactions that came into the mempool."""
+    """Reports hashes of transactions that came into the mempool.
 
-    seen: frozenset[bytes]
+    `seen` counts the arrivals that were reported (`Mempool.since`): it remembers no
+    hashes, which would be those of the whole pool for each filter.
+    """
+
+    seen: int
 
 
 Filter = BlockFilter | LogPoll | PendingFilter

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,3 +119,21 @@ def test_tips_of_a_block_are_looked_up_once(
     assert len({each["result"] for each in answers}) == 1
     block = node.chain.database.block(node.chain.database.head().hash)
     assert watch.decoded == len(block.transactions)
+
+
+def test_filters_of_waiting_transactions_remember_none_of_them(tmp_path: Path) -> None:
+    """Else a thousand filters would hold a thousand copies of the pool's hashes."""
+    node = make_node(tmp_path)
+    for nonce in range(60):
+        node.mempool.add(decode(transfer(ALICE, nonce), CHAIN_ID), 10**9)
+    dispatcher = node._dispatcher()
+    body = json.dumps(
+        [{"jsonrpc": "2.0", "id": 1, "method": "eth_newPendingTransactionFilter"}] * 100
+    ).encode()
+    trio.run(dispatcher.answer, body)
+    tracemalloc.start()
+    trio.run(dispatcher.answer, body)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    node.engine._wal.close()
+    assert grown < 100 * 1_500
