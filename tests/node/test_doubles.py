@@ -8,7 +8,6 @@ from shutil import copytree
 
 import pytest
 import trio
-import trio.testing
 from structlog.testing import capture_logs
 
 from chain.store import Store
@@ -21,6 +20,7 @@ from node.gossip import VOTE
 from node.service import Node
 from tests.node.network import Network, keys, make_network, run
 from tests.node.tiny import ETHER, Clock, make_node
+from tests.support.clock import virtual_clock
 
 HEIGHTS = 3
 PATIENCE = 10.0
@@ -109,7 +109,7 @@ def test_the_second_of_two_nodes_with_one_key_never_signs(tmp_path: Path) -> Non
         with trio.fail_after(SECONDS):
             await run(network, story)
 
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))
+    trio.run(main, clock=virtual_clock())
     network.agree()
     validator = second.engine.author.validator
     assert validator is not None
@@ -133,7 +133,7 @@ def test_a_lost_state_listens_and_signs_when_nobody_else_does(tmp_path: Path) ->
         with trio.fail_after(SECONDS):
             await run(network, story)
 
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))
+    trio.run(main, clock=virtual_clock())
     network.agree()
     assert guard.reason is None
     assert innocent(network)
@@ -163,7 +163,7 @@ def test_a_machine_restored_from_a_backup_does_not_sign_the_past_again(
             await run(network, story)
 
     def live(height: int, *, heard: bool = False) -> None:
-        clock = trio.testing.MockClock(autojump_threshold=0.05)
+        clock = virtual_clock()
         trio.run(partial(until, height, heard=heard), clock=clock)
 
     live(3)
@@ -214,7 +214,7 @@ def test_nothing_is_signed_before_a_peer_tells_how_far_the_network_is(
         with trio.move_on_after(60.0):
             await run(network, trio.sleep_forever, pairs=[(0, 1)], engines=[0, 1, 2, 3])
 
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))
+    trio.run(main, clock=virtual_clock())
     validators = [node.engine.author.validator for node in network.nodes]
     signed = [each is not None and each.signer.last is not None for each in validators]
     assert signed == [True, True, False, False]
@@ -236,7 +236,7 @@ def test_a_chain_that_needs_who_was_only_away_goes_on(tmp_path: Path) -> None:
             with trio.fail_after(SECONDS):
                 await run(network, story, engines=engines)
 
-        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))
+        trio.run(main, clock=virtual_clock())
         network.agree()
 
     live(3, (0, 1, 2, 3))

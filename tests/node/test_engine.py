@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import trio
-import trio.testing
 from typing_extensions import override
 
 from chain.block import Block
@@ -40,6 +39,7 @@ from tests.node.tiny import (
     make_node,
     transfer,
 )
+from tests.support.clock import virtual_clock
 
 
 def admit(node: Node, raw: bytes) -> None:
@@ -312,7 +312,7 @@ def test_database_older_than_the_signer_is_not_signed_for(tmp_path: Path) -> Non
         with trio.move_on_after(1_000):
             await second.engine.step()
 
-    trio.run(wait, clock=trio.testing.MockClock(autojump_threshold=0.05))
+    trio.run(wait, clock=virtual_clock())
     assert second.chain.database.head().number == 1
     assert last_signed(second) == last
 
@@ -348,7 +348,7 @@ def test_beat_keeps_its_grid(tmp_path: Path) -> None:
             await engine.run(1.0)
         return start
 
-    start = trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))
+    start = trio.run(main, clock=virtual_clock())
     assert [round(each - start) for each in commits] == [1, 2, 3, 4]
 
 
@@ -385,7 +385,7 @@ def test_a_signer_that_was_away_is_asked_again(tmp_path: Path) -> None:
         for _ in range(3):
             await node.engine.step()
 
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))
+    trio.run(main, clock=virtual_clock())
     assert node.chain.database.head().number == 3
     assert all(times > Absent.away for times in signer.__dict__["gone"].values())
 
@@ -404,5 +404,5 @@ def test_a_guard_that_waited_is_asked_again(tmp_path: Path) -> None:
         await node.engine.step()
         assert trio.current_time() >= until
 
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))
+    trio.run(main, clock=virtual_clock())
     assert node.chain.database.head().number == 1

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import trio
-import trio.testing
 
 from chain.transaction import decode as decode_transaction
 from consensus.messages import Ballot, decode
@@ -14,6 +13,7 @@ from node.height import Assembly
 from node.logbook import Received
 from tests.node.network import Network, keys, make_network, run
 from tests.node.tiny import ALICE, CHAIN_ID, transfer
+from tests.support.clock import virtual_clock
 
 SECONDS = 200.0
 
@@ -26,7 +26,7 @@ def play(network: Network, *steps: object, **options: object) -> None:
         with trio.fail_after(SECONDS):
             await run(network, story, **options)  # type: ignore[arg-type]  # as given
 
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))
+    trio.run(main, clock=virtual_clock())
     network.agree()
 
 

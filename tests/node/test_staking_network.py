@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import trio
-import trio.testing
 
 from chain.store import Store
 from consensus.evidence import Evidence
@@ -23,6 +22,7 @@ from node.validatorkey import ValidatorKey
 from node.wal import WriteAheadLog
 from tests.node.network import Network, run
 from tests.node.tiny import config
+from tests.support.clock import virtual_clock
 
 EPOCH = 6
 CULPRIT = 3
@@ -92,7 +92,7 @@ def test_who_contradicts_itself_is_punished_once_and_votes_no_more(
         with trio.fail_after(2_000):
             await run(network, story)
 
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))
+    trio.run(main, clock=virtual_clock())
     network.agree()
     database = watcher.chain.database
     headers = list(database.headers(1, 3 * EPOCH))
