@@ -92,8 +92,7 @@ class Connections:
                 ConnectionState({}),
                 _Stream(stream),  # type: ignore[arg-type]  # it uses these methods only
             )
-        # The boundary: a client must not reach beyond its connection.
-        except* Exception as errors:  # noqa: BLE001
+        except* Exception as errors:  # noqa: BLE001 - no client reaches further
             _log.warning("a client's connection failed: %r", errors.exceptions[0])
         finally:
             self._open.discard(stream)
