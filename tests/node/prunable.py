@@ -1,10 +1,8 @@
 """A chain to prune: its states come back, and share much of what they hold."""
 
 from chain import rlp
-from chain.block import Block
 from chain.database import ChainDatabase
-from chain.header import EMPTY_TRIE_ROOT, Header
-from chain.sidecar import Sidecar
+from chain.header import EMPTY_TRIE_ROOT
 from chain.store import Store
 from node.pruning import Plan, Pruned
 from node.sync.walk import ACCOUNTS, CODE, below
@@ -12,7 +10,7 @@ from node.upkeep import prune_all
 from node.watching import WatchedStore
 from runtime.world import World
 from tests.node.sync.chains import Chain
-from tests.node.tiny import ALICE, ETHER, VALIDATORS, address
+from tests.node.tiny import ALICE, ETHER, address, commit_genesis
 
 BLOCKS = 24
 # Stores the second word of its call data at the first.
@@ -27,25 +25,7 @@ def storing(store: Store) -> ChainDatabase:
     world.set_balance(address(ALICE), 1_000 * ETHER)
     world.set_nonce(b"\x11" * 20, 1)
     world.set_code(b"\x11" * 20, STORER)
-    root, writes = world.commit()
-    header = Header(
-        parent_hash=bytes(32),
-        coinbase=bytes(20),
-        state_root=root,
-        transactions_root=EMPTY_TRIE_ROOT,
-        receipts_root=EMPTY_TRIE_ROOT,
-        logs_bloom=bytes(256),
-        number=0,
-        gas_limit=30_000_000,
-        gas_used=0,
-        timestamp=1_000,
-        extra_data=VALIDATORS.hash,
-        mix_hash=bytes(32),
-        base_fee_per_gas=10**9,
-        parent_beacon_block_root=Sidecar().root(),
-    )
-    database.commit(Block(header), (), writes)
-    return database
+    return commit_genesis(database, world)
 
 
 def setting(slot: int, value: int) -> bytes:

@@ -52,6 +52,13 @@ def found(store: Store, validators: ValidatorSet = VALIDATORS) -> ChainDatabase:
     world.set_code(DOUBLER, DOUBLER_CODE)
     world.set_nonce(LOGGER, 1)
     world.set_code(LOGGER, LOGGER_CODE)
+    return commit_genesis(database, world, validators)
+
+
+def commit_genesis(
+    database: ChainDatabase, world: World, validators: ValidatorSet = VALIDATORS
+) -> ChainDatabase:
+    """Commit block 0 with the accounts of a world."""
     root, writes = world.commit()
     header = Header(
         parent_hash=bytes(32),
